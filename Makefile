@@ -1,0 +1,76 @@
+# daicho: `make demo` shows the whole way, `make test` proves it. Both make .venv from the lock file first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: docs faults help setup setup-dev demo test test-fast check format lint types imports lock samples bench
+
+help:
+	@echo "make demo    scans to sealed, searchable records, then the web page"
+	@echo "make test    all tests; says what this machine made it leave out"
+	@echo "make setup   .venv alone     make check   format, lint, types, imports, tests     make bench   measures"
+
+# A stamp holds the digest of the lock, so that a changed lock is installed and an unchanged one is not.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 以上が必要です / Python 3.11 or newer is needed: make PYTHON=python3.11 …"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "venv を作れません。Debian では apt install python3-venv / cannot make a venv; on Debian: apt install python3-venv"; exit 1; }
+
+$(VENV)/run.stamp: requirements.lock pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --quiet --no-deps --require-hashes -r requirements.lock
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
+	$(PIP) install --quiet --no-deps --require-hashes -r requirements-dev.lock
+	@touch $@
+
+setup: $(VENV)/run.stamp
+
+setup-dev: $(VENV)/dev.stamp
+
+demo: setup
+	$(BIN)/daicho demo $(DEMO)
+
+test: setup-dev
+	$(BIN)/python -m pytest $(TESTS)
+
+test-fast: setup-dev
+	$(BIN)/python -m pytest -m "not slow" $(TESTS)
+
+check: lint types imports test
+
+format: setup-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Generated sections of docs/: commands, errors, ports.
+docs: setup-dev
+	$(BIN)/python tests/docs/doc_sections.py
+	$(BIN)/python -m search.folding
+
+lint: setup-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: setup-dev
+	$(BIN)/mypy
+
+imports: setup-dev
+	$(BIN)/lint-imports
+
+# Every kill of the issue's measure; `make test` runs a sample.
+faults: setup-dev
+	DAICHO_KILLS=50 $(BIN)/python -m pytest tests/pipelines/test_kill.py tests/records/test_crash.py
+
+bench: setup-dev
+	$(BIN)/python -m bench all --json
+
+samples: setup-dev
+	$(BIN)/python -m samples.generate --forms --out samples/batch
+
+# The wheel of rapidocr asks for a second OpenCV that would overwrite ours: requirements-override.txt leaves it out.
+LOCK := $(BIN)/uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header --override requirements-override.txt
+lock: setup-dev
+	$(LOCK) requirements.in -o requirements.lock
+	$(LOCK) requirements-dev.in -c requirements.lock -o requirements-dev.lock

@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, ids, clock, settings, eras. Nothing else moves in."""
