@@ -1,0 +1,1 @@
+"""Bytes, keys, digests, locks, ciphers. Never says "record" or "ledger"."""

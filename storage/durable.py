@@ -1,0 +1,306 @@
+"""The few ways in which bytes become durable on a filesystem, and the translation of what an operating system answers.
+
+Everything that must survive a power cut goes through here; what is written, and in which order, is decided by the
+callers. A failed sync is final: the kernel may have dropped the dirty pages and would report success the next time,
+so from then on this process refuses every write.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import re
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from core.errors import DaichoError, DigestMismatch, NotReady, StorageFailed, StorageFull
+
+# Set by a failed sync, never cleared: only a new process may write again.
+_failed = False
+
+# Filesystems whose syncfs is known to flush data and directories. FUSE, for one, writes pages back and never tells
+# the server.
+_SYNCFS_BELIEVED = {
+    0xEF53,
+    0x58465342,
+    0x9123683E,
+    0xF2F52010,
+    0x2FC12FC1,
+    0x01021994,
+}  # ext*, xfs, btrfs, f2fs, zfs, tmpfs
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_DENIED = {errno.EACCES, errno.EPERM}
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+_RENAME_NOREPLACE = 1
+_AT_FDCWD = -100
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Around writes: refuses after a failed sync, and turns an `OSError` into a coded error (`StorageFull`,
+    `NotReady`, `StorageFailed`).
+    """
+    if _failed:
+        raise _stop()
+    try:
+        yield
+    except OSError as error:
+        raise _translated(error) from error
+
+
+def _translated(error: OSError) -> DaichoError:
+    if error.errno in _FULL:
+        return StorageFull(
+            "保存先に空きがありません。空きを作ってからやり直してください。確定済みのものは無事です。",
+            "No room is left on the disk. Make room and try again; what was acknowledged is safe.",
+        )
+    if error.errno == errno.EROFS:
+        return NotReady(
+            "保存先が読み取り専用です。書き込めるように接続し直してください。",
+            "The disk is mounted read-only. Mount it writable.",
+            code="storage.read_only",
+        )
+    if error.errno in _DENIED:
+        return NotReady(
+            "保存先に書き込む権限がありません。daicho を動かす利用者にフォルダーの所有権を与えてください。",
+            "No permission to write to the store. Give the folder to the user daicho runs as.",
+            code="storage.denied",
+        )
+    return StorageFailed(
+        f"保存先への書き込みに失敗しました（{_name(error)}）。ディスクを確かめ、daicho を起動し直してください。",
+        f"Writing to the store failed ({_name(error)}). Check the disk and start daicho again.",
+    )
+
+
+def _name(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, "unknown")
+
+
+def _stop() -> StorageFailed:
+    return StorageFailed(
+        "ディスクへの同期に失敗したため、これ以上書き込みません。ディスクを確かめ、daicho を起動し直してください。",
+        "A sync to the disk failed, so nothing more is written. Check the disk and start daicho again.",
+    )
+
+
+class Group:
+    """Files and folders that become durable together, by one `syncfs` where that can be believed, else one by one.
+
+    Opened before the first write, because the kernel reports a lost write only to descriptors that were open by then.
+    `files` is how many are about to be written: for a single one, its own fsync is cheaper and leaves other programs'
+    data alone.
+    """
+
+    def __init__(self, folder: Path, files: int) -> None:
+        self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._whole = files > 1 and _syncfs_believed(self._fd)
+        self._folders: set[Path] = set()
+
+    def __enter__(self) -> Group:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def write(self, path: Path, data: bytes, mode: int = 0o444) -> None:
+        """Write the new file `path`; durable after the next `sync`. `FileExistsError` when something is there."""
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            write_all(fd, data)
+            if not self._whole:
+                flush(fd)
+                self._folders.add(path.parent)
+        finally:
+            os.close(fd)
+
+    def mkdir(self, path: Path) -> None:
+        """Make the folder `path` and those above it, as far as they are missing."""
+        try:
+            path.mkdir()
+        except FileExistsError:
+            return
+        except FileNotFoundError:
+            self.mkdir(path.parent)
+            path.mkdir(exist_ok=True)
+        self.touched(path.parent)
+
+    def touched(self, folder: Path) -> None:
+        """Names in `folder` were added, removed or renamed: the next `sync` makes that durable."""
+        if not self._whole:
+            self._folders.add(folder)
+
+    def sync(self) -> None:
+        """Make all of it durable; `StorageFailed`, for good, when that fails."""
+        if self._whole:
+            _final(_syncfs, self._fd)
+            return
+        for folder in self._folders:
+            flush_folder(folder)
+        self._folders.clear()
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write every byte: one call may take fewer."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def flush(fd: int) -> None:
+    """Make the file or folder behind `fd` durable; `StorageFailed`, for good, when that fails."""
+    _final(_full_fsync, fd)
+
+
+def flush_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        flush(fd)
+    finally:
+        os.close(fd)
+
+
+def write_new(path: Path, data: bytes, mode: int = 0o444) -> None:
+    """Write one new file, durable on return with its name. `FileExistsError` when something is there."""
+    with Group(path.parent, 1) as group:
+        group.write(path, data, mode)
+        group.sync()
+
+
+def replace(temporary: Path, path: Path) -> None:
+    """Put the (synced) file `temporary` in place of `path`; durable on return."""
+    temporary.replace(path)
+    flush_folder(path.parent)
+
+
+def move_folder(temporary: Path, path: Path) -> bool:
+    """Rename a folder into place unless something is there; False then.
+
+    POSIX lets a folder replace an empty folder only, so a plain rename cannot overwrite a sealed one.
+    """
+    try:
+        temporary.rename(path)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            return False
+        raise
+    return True
+
+
+def move_file(temporary: Path, path: Path) -> bool:
+    """Put the (synced) file `temporary` at `path` unless something is there; False then, and `temporary` is gone
+    either way.
+
+    A hard link does this on every filesystem that has them; the others must know a rename that does not replace.
+    """
+    try:
+        os.link(temporary, path, follow_symlinks=False)
+    except FileExistsError:
+        temporary.unlink()
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _rename_new(temporary, path)
+    temporary.unlink()
+    return True
+
+
+def _rename_new(temporary: Path, path: Path) -> bool:
+    rename = getattr(_libc, "renameat2", None)
+    if rename is not None:
+        source, target = os.fsencode(temporary), os.fsencode(path)
+        if rename(_AT_FDCWD, source, _AT_FDCWD, target, _RENAME_NOREPLACE) == 0:
+            return True
+        if ctypes.get_errno() == errno.EEXIST:
+            temporary.unlink()
+            return False
+    raise NotReady(
+        "このファイルシステムには、上書きしないで名前を付ける手段がありません。ext4、XFS などに置いてください。",
+        "This filesystem cannot name a file without overwriting. Put the store on ext4, XFS or the like.",
+        code="storage.unsuitable",
+    )
+
+
+def read_regular(path: Path) -> bytes:
+    """The bytes of a regular file. A link or device in its place, or a disk that cannot read it, is `DigestMismatch`.
+
+    `FileNotFoundError` passes through: what a missing file means, the caller knows.
+    """
+    try:
+        # O_NONBLOCK: a named pipe put in a file's place must not hang the reader.
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(fd, "rb", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise unreadable("not a file")
+            return file.readall()
+    except FileNotFoundError:
+        raise
+    except NotADirectoryError as error:
+        raise FileNotFoundError(errno.ENOENT, "no such file") from error
+    except OSError as error:
+        if error.errno in _DENIED:
+            raise NotReady(
+                "保管庫を読む権限がありません。daicho を動かす利用者にフォルダーの所有権を与えてください。",
+                "No permission to read the store. Give the folder to the user daicho runs as.",
+                code="storage.denied",
+            ) from error
+        raise unreadable(_name(error)) from error
+
+
+def unreadable(why: str) -> DigestMismatch:
+    """The error for a file that the disk does not give back."""
+    return DigestMismatch(
+        f"保管庫のファイルを読めません（{why}）。ディスクを確かめ、控えから復元してください。",
+        f"A file of the store cannot be read ({why}). Check the disk and restore the file from the backup.",
+        code="storage.unreadable",
+    )
+
+
+def _full_fsync(fd: int) -> None:
+    if sys.platform == "darwin":
+        # There fsync stops at the drive's own cache.
+        try:
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.EINVAL):
+                raise
+        else:
+            return
+    os.fsync(fd)
+
+
+def _syncfs(fd: int) -> None:
+    if _libc.syncfs(fd) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _syncfs_believed(fd: int) -> bool:
+    """Whether syncfs flushes everything here and tells of lost writes: a known filesystem on Linux 5.8 or later."""
+    if sys.platform != "linux":
+        return False
+    release = tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
+    answer = ctypes.create_string_buffer(512)
+    if release < (5, 8) or _libc.fstatfs(fd, answer) != 0:
+        return False
+    return ctypes.c_long.from_buffer(answer).value in _SYNCFS_BELIEVED  # f_type is the first field
+
+
+def _final(sync: Callable[[int], None], fd: int) -> None:
+    global _failed
+    if _failed:
+        raise _stop()
+    try:
+        sync(fd)
+    except OSError as error:
+        _failed = True
+        raise _stop() from error

@@ -1,0 +1,783 @@
+"""The store on a filesystem: objects as an OCFL 1.1 storage root, the journal and the derivatives as files beside it.
+
+    store.json        format number and store id
+    objects/          the OCFL storage root, nothing else in it
+    journal/0000/     segments 000001.json …, a thousand a folder
+    derived/ab/cd/    archives that can be made again
+    scratch/          what is being written; emptied at start (`heal`)
+
+Everything is built in scratch, synced, and then named in one step, so that a crash leaves a thing complete or absent.
+Keys lie elsewhere (`storage/keys.py`); what the bytes mean is not known here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import stat
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import BadInput, Conflict, DigestMismatch, NotReady, StoreDamaged
+from storage import durable
+from storage.canonical import canonical, sha512_hex
+from storage.inventory import (
+    NAME,
+    OBJECT_DECLARATION,
+    ROOT_DECLARATION,
+    SIDECAR,
+    Inventory,
+    built,
+    is_object_id,
+    missing,
+    parsed,
+    sidecar,
+    validated,
+)
+from storage.port import Checked, Finding, NewVersion, Pin
+
+STORE_FORMAT = 1
+
+_LAYOUT = "0003-hash-and-id-n-tuple-storage-layout"
+# 65,536 folders: 150 objects in each at ten million, and one new folder at most for an object in a small store.
+_LAYOUT_CONFIG = {
+    "digestAlgorithm": "sha256",
+    "extensionName": _LAYOUT,
+    "numberOfTuples": 2,
+    "tupleSize": 2,
+}
+# The files that make `objects/` an OCFL storage root, within the store.
+ROOT_PLACES = (
+    f"objects/{ROOT_DECLARATION[0]}",
+    "objects/ocfl_layout.json",
+    f"objects/extensions/{_LAYOUT}/config.json",
+)
+_VERSION = re.compile(r"v([1-9][0-9]{0,8})")
+_TUPLE = re.compile(r"[0-9a-f]{2}")
+_OBJECT_FOLDER = re.compile(r"[a-z0-9%-]{1,300}")
+_SEGMENTS_A_FOLDER = 1000
+_SEGMENT = re.compile(r"([0-9]{6,})\.json")
+_SEGMENT_FOLDER = re.compile(r"[0-9]{4,}")
+_DERIVATIVE = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
+_READ = 1 << 20  # bytes at a time while checking
+
+
+def create_store(root: Path, store_id: str) -> None:
+    """Lay out an empty store in `root` (made when absent); durable on return. `Conflict` (code `store.exists`) when
+    one is there.
+
+    `store.json` comes last, so that a store cut short while it was laid out can simply be created again.
+    """
+    if (root / "store.json").exists():
+        raise Conflict(
+            "ここにはすでに保管庫があります。別のフォルダーを指定してください。",
+            "There is a store here already. Give another folder.",
+            code="store.exists",
+        )
+    with durable.writing():
+        root.mkdir(parents=True, exist_ok=True)
+        extension = root / "objects" / "extensions" / _LAYOUT
+        with durable.Group(root, 2) as group:
+            for folder in (extension, root / "journal", root / "derived", root / "scratch"):
+                group.mkdir(folder)
+            for path, data in (
+                (root / "objects" / ROOT_DECLARATION[0], ROOT_DECLARATION[1]),
+                (extension / "config.json", _pretty(_LAYOUT_CONFIG)),
+                (
+                    root / "objects" / "ocfl_layout.json",
+                    _pretty(
+                        {"description": "Two pairs of the SHA-256 of the id, then the id itself.", "extension": _LAYOUT}
+                    ),
+                ),
+            ):
+                path.unlink(missing_ok=True)
+                group.write(path, data)
+            group.sync()
+        durable.flush_folder(root.parent)
+        durable.write_new(root / "store.json", canonical({"format": STORE_FORMAT, "id": store_id}) + b"\n")
+
+
+def open_store(root: Path) -> str:
+    """The id of the store in `root`.
+
+    `NotReady`: code `store.missing` (none here), `store.newer` (made by a later daicho), `store.damaged` (its
+    description cannot be read).
+    """
+    try:
+        value = json.loads(durable.read_regular(root / "store.json"))
+        number, store_id = value["format"], value["id"]
+        if not isinstance(number, int) or not isinstance(store_id, str):
+            raise TypeError
+    except FileNotFoundError as error:
+        raise NotReady(
+            "ここには保管庫がありません。フォルダーを確かめるか、`daicho init` で作ってください。",
+            "There is no store here. Check the folder, or make one with `daicho init`.",
+            code="store.missing",
+        ) from error
+    except (ValueError, KeyError, TypeError, DigestMismatch) as error:
+        raise NotReady(
+            "保管庫の store.json が壊れています。控えから復元してください。",
+            "The store's store.json is damaged. Restore it from the backup.",
+            code="store.damaged",
+        ) from error
+    if number > STORE_FORMAT:
+        raise NotReady(
+            "この保管庫は、より新しい daicho で作られています。daicho を更新してください。",
+            "This store was made by a later daicho. Update daicho.",
+            code="store.newer",
+        )
+    return store_id
+
+
+def _pretty(value: object) -> bytes:
+    return json.dumps(value, indent=2, sort_keys=True).encode() + b"\n"
+
+
+class _Scratch:
+    """A folder of one process in `<root>/scratch`, locked as long as the process lives, so that nobody clears it
+    away.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root / "scratch"
+        self._owner = 0
+        self._folder = self._root
+
+    def fresh(self) -> Path:
+        """A path that is not taken, on the filesystem of the store."""
+        if self._owner != os.getpid():  # first use, or we were forked: the parent's folder is not ours
+            self._claim()
+        return self._folder / secrets.token_hex(8)
+
+    def _claim(self) -> None:
+        with self._exclusive():
+            folder = self._root / secrets.token_hex(8)
+            folder.mkdir()
+            lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        weakref.finalize(self, os.close, lock)
+        self._folder = folder
+        self._owner = os.getpid()  # last: another thread looks here
+
+    def abandoned(self) -> Iterator[Path]:
+        """Folders whose process is gone; each is removed after it was yielded."""
+        with self._exclusive():
+            for folder in sorted(self._root.iterdir()):
+                if not folder.is_dir() or folder.is_symlink():
+                    if folder.name != "lock":
+                        folder.unlink()
+                    continue
+                lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    yield folder
+                    shutil.rmtree(folder)
+                except BlockingIOError:
+                    continue
+                finally:
+                    os.close(lock)
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        lock = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+
+@dataclass(frozen=True)
+class _Built:
+    """A version that lies in scratch, ready to be named. `swap`: the folder with the next root inventory, for later
+    versions.
+    """
+
+    pin: Pin
+    scratch: Path
+    target: Path
+    swap: Path | None
+
+
+class FilesystemObjects:
+    """`ObjectStore` on a filesystem: one OCFL object an id, versions renamed into place whole.
+
+    Args:
+        root: the store's folder, laid out by `create_store`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root / "objects"
+        self._top = root
+        self._scratch = _Scratch(root)
+        self._pinned = functools.lru_cache(maxsize=512)(self._read_pinned)
+
+    # Writing
+
+    def seal(self, versions: Sequence[NewVersion]) -> list[Pin]:
+        pins: list[Pin] = []
+        group: list[NewVersion] = []
+        for version in versions:
+            validated(version)
+        for version in versions:
+            if any(other.object_id == version.object_id for other in group):
+                pins += self._seal_group(group)  # a version rests on the one before it
+                group = []
+            group.append(version)
+        return pins + (self._seal_group(group) if group else [])
+
+    def _seal_group(self, versions: Sequence[NewVersion]) -> list[Pin]:
+        files = sum(len(version.files) + 2 for version in versions)
+        made: list[_Built] = []
+        named: set[Pin] = set()
+        with durable.writing(), durable.Group(self._root, files) as group:
+            try:
+                pins = [self._build(version, group, made) for version in versions]
+                group.sync()  # content first: a name never stands for bytes that a power cut can take
+                for each in made:
+                    self._name(each, group)
+                    named.add(each.pin)
+                group.sync()
+            finally:
+                for each in made:
+                    self._settle(each, each.pin in named)
+        return pins
+
+    def _build(self, version: NewVersion, group: durable.Group, made: list[_Built]) -> Pin:
+        """Write `version` into scratch and note it in `made`, unless it is sealed already."""
+        home = self._home(version.object_id)
+        head = self.head(version.object_id)
+        if version.number > head + 1:
+            raise _conflict("number")
+        previous = self._version(home, version.number - 1) if version.number > 1 else None
+        data = built(version, previous)
+        pin = Pin(version.object_id, version.number, sha512_hex(data))
+        target = home / f"v{version.number}"
+        if version.number <= head:
+            if self._inventory_bytes(home, version.number) != data:
+                raise _conflict("bytes")
+            group.touched(home)
+            self._touch_parents(home, group)
+            return pin
+        scratch = self._scratch.fresh()
+        group.mkdir(scratch)
+        first = version.number == 1
+        made.append(_Built(pin, scratch, home if first else target, None if first else scratch.with_suffix(".swap")))
+        body = scratch / "v1" if first else scratch
+        if first:
+            group.write(scratch / OBJECT_DECLARATION[0], OBJECT_DECLARATION[1])
+            _write_inventory(group, scratch, data)
+            group.mkdir(body)
+        else:
+            swap = scratch.with_suffix(".swap")
+            group.mkdir(swap)
+            group.write(swap / "object", version.object_id.encode())
+            _write_inventory(group, swap, data)
+        _write_inventory(group, body, data)
+        folders = set()
+        for path, content in version.files.items():
+            place = body / "content" / path
+            if place.parent not in folders:
+                group.mkdir(place.parent)
+                folders.add(place.parent)
+            group.write(place, content)
+        return pin
+
+    def _name(self, each: _Built, group: durable.Group) -> None:
+        group.mkdir(each.target.parent)
+        group.touched(each.target.parent)
+        self._touch_parents(self._home(each.pin.object_id), group)
+        if not durable.move_folder(each.scratch, each.target):
+            home = self._home(each.pin.object_id)
+            if sha512_hex(self._inventory_bytes(home, each.pin.number)) != each.pin.digest:
+                raise _conflict("bytes")  # another writer was first
+
+    def _touch_parents(self, home: Path, group: durable.Group) -> None:
+        """Sync every folder down to the object: whoever made or named it may not have come as far as that."""
+        for folder in (home.parent, home.parent.parent, self._root):
+            group.touched(folder)
+
+    def _settle(self, each: _Built, named: bool) -> None:
+        """Leave nothing in scratch: replace the root inventory when the version has its name, else remove what was
+        built.
+
+        Not awaited: a replacement that a power cut undoes lies in scratch again, where `heal` finds it.
+        """
+        shutil.rmtree(each.scratch, ignore_errors=True)
+        if each.swap is None:
+            return
+        home = each.target.parent
+        if named:
+            for name in (NAME, SIDECAR):
+                (each.swap / name).replace(home / name)
+            if max(self._numbers(home)) != each.pin.number:  # another writer has gone on, and was faster here
+                self._refresh(home, max(self._numbers(home)))
+        shutil.rmtree(each.swap, ignore_errors=True)
+
+    def heal(self) -> int:
+        """Clear scratch of dead processes and finish the root inventories they had not replaced; how many were
+        finished.
+
+        For start-up. Costs as much as there is left over, not as there are objects.
+        """
+        healed = 0
+        with durable.writing():
+            self._scratch.fresh()  # ours is claimed before the others are locked out
+            for folder in self._scratch.abandoned():
+                for swap in sorted(folder.glob("*.swap")):
+                    healed += self._finish(swap)
+        return healed
+
+    def _finish(self, swap: Path) -> int:
+        try:
+            object_id = durable.read_regular(swap / "object").decode()
+        except (FileNotFoundError, DigestMismatch, UnicodeDecodeError):
+            return 0
+        home = self._home(object_id)
+        return self._refresh(home, self.head(object_id))
+
+    def _refresh(self, home: Path, head: int) -> int:
+        """Make the root inventory and its sidecar those of version `head`; 1 when they were not."""
+        if head == 0:
+            return 0
+        data = self._inventory_bytes(home, head)
+        wanted = {NAME: data, SIDECAR: sidecar(data)}
+        if all(_bytes_or_none(home / name) == bytes_ for name, bytes_ in wanted.items()):
+            return 0
+        for name, bytes_ in wanted.items():
+            temporary = self._scratch.fresh()
+            durable.write_new(temporary, bytes_)
+            durable.replace(temporary, home / name)
+        return 1
+
+    # Reading
+
+    def head(self, object_id: str) -> int:
+        return max(self._numbers(self._home(object_id)), default=0)
+
+    def read(self, pin: Pin, path: str) -> bytes:
+        content, digest = self._pinned(pin.object_id, pin.number, pin.digest).content(path)
+        try:
+            data = durable.read_regular(self._home(pin.object_id) / content)
+        except FileNotFoundError as error:
+            raise _damaged("file.missing") from error
+        if sha512_hex(data) != digest:
+            raise _damaged("digest.mismatch")
+        return data
+
+    def paths(self, pin: Pin) -> dict[str, str]:
+        return dict(self._pinned(pin.object_id, pin.number, pin.digest).state)
+
+    def objects(self) -> Iterator[str]:
+        for home in self._homes():
+            object_id = home.name.replace("%2e", ".")
+            if self._home(object_id) == home and (home / "v1" / NAME).exists():
+                yield object_id  # what else lies there, `strays` tells
+
+    def _homes(self) -> Iterator[Path]:
+        for first in _folders(self._root, _TUPLE):
+            for second in _folders(first, _TUPLE):
+                yield from _folders(second, _OBJECT_FOLDER)
+
+    def _home(self, object_id: str) -> Path:
+        return self._top / object_place(object_id)
+
+    def _numbers(self, home: Path) -> list[int]:
+        try:
+            names = [path.name for path in home.iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [int(match[1]) for name in names if (match := _VERSION.fullmatch(name))]
+
+    def _inventory_bytes(self, home: Path, number: int) -> bytes:
+        try:
+            return durable.read_regular(home / f"v{number}" / NAME)
+        except FileNotFoundError as error:
+            raise _damaged("file.missing") from error
+
+    def _version(self, home: Path, number: int) -> Inventory:
+        """The inventory of version `number`, against its own sidecar only; `DigestMismatch`."""
+        data = self._inventory_bytes(home, number)
+        if _bytes_or_none(home / f"v{number}" / SIDECAR) != sidecar(data):
+            raise _damaged("digest.mismatch")
+        try:
+            inventory = parsed(data)
+        except ValueError as error:
+            raise _damaged("digest.mismatch") from error
+        if inventory.number != number:
+            raise _damaged("digest.mismatch")
+        return inventory
+
+    def _read_pinned(self, object_id: str, number: int, digest: str) -> Inventory:
+        home = self._home(object_id)
+        if number not in self._numbers(home):
+            raise missing("version")
+        data = self._inventory_bytes(home, number)
+        if sha512_hex(data) != digest:
+            raise _damaged("digest.mismatch")
+        try:
+            return parsed(data)
+        except ValueError as error:
+            raise _damaged("digest.mismatch") from error
+
+    # Checking
+
+    def check(self, object_id: str, pins: Sequence[Pin] = ()) -> Checked:
+        checked = Checked(object_id)
+        home = self._home(object_id)
+
+        def found(path: str, code: str, detail: str) -> None:
+            checked.findings.append(Finding(object_id, path, code, detail))
+
+        on_disk = _walk(home)
+        numbers = sorted(self._numbers(home))
+        pinned = {pin.number: pin.digest for pin in pins}
+        if not numbers:
+            found("", "missing", "no complete version of this object")
+            return checked
+        contents: dict[str, str] = {}
+        inventories: dict[int, Inventory] = {}
+        expected = {OBJECT_DECLARATION[0], NAME, SIDECAR}
+        for number in range(1, max([*numbers, *pinned]) + 1):
+            folder = f"v{number}"
+            if number not in numbers:
+                found(folder, "missing", "the version is not there")
+                continue
+            expected |= {f"{folder}/{NAME}", f"{folder}/{SIDECAR}"}
+            if pinned and number > max(pinned):
+                found(folder, "unacknowledged", "the version was sealed but never acknowledged")
+            data = _bytes_or_none(home / folder / NAME)
+            if data is None:
+                found(f"{folder}/{NAME}", "missing", "the inventory is not there or cannot be read")
+                continue
+            if _bytes_or_none(home / folder / SIDECAR) != sidecar(data):
+                found(f"{folder}/{SIDECAR}", "damaged", "the sidecar does not name the inventory's digest")
+            if number in pinned and sha512_hex(data) != pinned[number]:
+                found(f"{folder}/{NAME}", "inventory", "the inventory is not the one whose digest is pinned")
+                continue
+            try:
+                inventory = parsed(data)
+            except ValueError:
+                found(f"{folder}/{NAME}", "inventory", "the inventory cannot be read as OCFL 1.1")
+                continue
+            if inventory.number != number or inventory.object_id != object_id:
+                found(f"{folder}/{NAME}", "inventory", "the inventory is that of another version or object")
+                continue
+            earlier = inventories.get(number - 1)
+            if earlier and any(inventory.versions[name] != block for name, block in earlier.versions.items()):
+                found(f"{folder}/{NAME}", "inventory", "the inventory tells another history than the version before")
+            inventories[number] = inventory
+            for digest, places in inventory.manifest.items():
+                for place in places:
+                    if contents.setdefault(place, digest) != digest:
+                        found(place, "inventory", "two inventories give different digests for this file")
+        for place in sorted(contents):
+            self._check_file(home, place, contents[place], on_disk, checked)
+        self._check_root(home, numbers[-1], found)
+        unknown = tuple(f"v{number}/content/" for number in numbers if number not in inventories)
+        for path, mode in sorted(on_disk.items()):
+            # What belongs to a version is unknown without its inventory, which is reported already.
+            if path not in expected and path not in contents and not path.startswith(unknown):
+                found(path, "extra", "not part of the object" if stat.S_ISREG(mode) else "neither a file nor a folder")
+        return checked
+
+    def _check_file(self, home: Path, place: str, digest: str, on_disk: dict[str, int], checked: Checked) -> None:
+        def found(code: str, detail: str) -> None:
+            checked.findings.append(Finding(checked.object_id, place, code, detail))
+
+        if place not in on_disk:
+            found("missing", "the file is not there")
+            return
+        hasher = hashlib.sha512()
+        buffer = memoryview(bytearray(_READ))
+        try:
+            fd = os.open(home / place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(fd, "rb", buffering=0) as file:
+                if not stat.S_ISREG(os.fstat(fd).st_mode):
+                    raise OSError(errno.EINVAL, "not a file")
+                while size := file.readinto(buffer):
+                    hasher.update(buffer[:size])
+                    checked.bytes += size
+        except OSError as error:
+            found("damaged", f"the file cannot be read ({errno.errorcode.get(error.errno or 0, 'unknown')})")
+            return
+        checked.files += 1
+        if hasher.hexdigest() != digest:
+            found("damaged", "the bytes are not those that were sealed")
+
+    def _check_root(self, home: Path, head: int, found: Callable[[str, str, str], None]) -> None:
+        if _bytes_or_none(home / OBJECT_DECLARATION[0]) != OBJECT_DECLARATION[1]:
+            found(OBJECT_DECLARATION[0], "damaged", "the declaration is missing or altered")
+        data = _bytes_or_none(home / NAME)
+        if data is None or data != _bytes_or_none(home / f"v{head}" / NAME):
+            older = data is not None and any(data == _bytes_or_none(home / f"v{n}" / NAME) for n in range(1, head))
+            found(NAME, "stale" if older else "damaged", "the root inventory is not that of the latest version")
+        elif _bytes_or_none(home / SIDECAR) != sidecar(data):
+            found(SIDECAR, "damaged", "the sidecar does not name the inventory's digest")
+
+    def strays(self) -> list[Finding]:
+        """What lies in the store's folder and belongs to nobody: foreign files and folders. `object_id` is empty,
+        `path` within the store.
+        """
+        strays = _foreign(self._top, {"store.json"}, {"objects", "journal", "derived", "scratch"}, self._top)
+        fixed = {ROOT_DECLARATION[0], "ocfl_layout.json"}
+        strays += _foreign(self._root, fixed, {"extensions"}, self._top, _TUPLE)
+        for first in _folders(self._root, _TUPLE):
+            strays += _foreign(first, set(), set(), self._top, _TUPLE)
+            for second in _folders(first, _TUPLE):
+                strays += _foreign(second, set(), set(), self._top, _OBJECT_FOLDER)
+                for home in _folders(second, _OBJECT_FOLDER):
+                    if self._home(home.name.replace("%2e", ".")) != home or not (home / "v1").exists():
+                        strays.append(_stray(home, self._top, "not an object, or its first version is lost"))
+        for folder in _folders(self._top / "journal", _SEGMENT_FOLDER):
+            strays += _foreign(folder, set(), set(), self._top, files=_SEGMENT)
+        strays += _foreign(self._top / "journal", set(), set(), self._top, _SEGMENT_FOLDER)
+        return strays
+
+    def describe(self) -> dict[str, str]:
+        return {
+            "engine": "filesystem",
+            "layout": f"OCFL 1.1, {_LAYOUT} (SHA-256, 2 x 2), SHA-512",
+            "worm": "no: files are read-only and every change is found by their digests, but nothing here resists the "
+            "account daicho runs as, or root",
+        }
+
+
+class FilesystemJournal:
+    """`Journal` as files: a segment is written in scratch, synced, and linked to its number, which only one writer
+    can do.
+
+    Args:
+        root: the store's folder. Opening lists every folder once and raises `StoreDamaged` where a number is missing.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root / "journal"
+        self._scratch = _Scratch(root)
+        self._last = self._counted()
+
+    def append(self, number: int, segment: bytes) -> None:
+        if number < 1 or number > self.last() + 1:
+            raise _conflict("number")
+        path = self._path(number)
+        with durable.writing():
+            if number == self._last + 1:
+                path.parent.mkdir(exist_ok=True)
+                temporary = self._scratch.fresh()
+                try:
+                    with durable.Group(temporary.parent, 1) as group:
+                        group.write(temporary, segment)  # one file: synced as it is written
+                    durable.move_file(temporary, path)
+                finally:
+                    temporary.unlink(missing_ok=True)
+            if durable.read_regular(path) != segment:
+                raise _conflict("bytes")
+            # Also when it was there already: whoever wrote it may not have come as far as this.
+            durable.flush_folder(path.parent)
+            if number % _SEGMENTS_A_FOLDER in (0, 1):
+                durable.flush_folder(self._root)
+                durable.flush_folder(self._path(max(number - 1, 1)).parent)
+        self._last = max(self._last, number)
+
+    def last(self) -> int:
+        # Others may have appended; nobody removes.
+        while self._path(self._last + 1).exists():
+            self._last += 1
+        return self._last
+
+    def read(self, number: int) -> bytes:
+        if number < 1 or number > self.last():
+            raise missing("segment")
+        try:
+            return durable.read_regular(self._path(number))
+        except FileNotFoundError as error:
+            raise _gap(number) from error
+
+    def segments(self, first: int = 1) -> Iterator[tuple[int, bytes]]:
+        for number in range(max(first, 1), self.last() + 1):
+            yield number, self.read(number)
+
+    def _path(self, number: int) -> Path:
+        return self._root.parent / segment_place(number)
+
+    def _counted(self) -> int:
+        numbers: list[int] = []
+        for folder in _folders(self._root, _SEGMENT_FOLDER):
+            numbers += [int(match[1]) for path in folder.iterdir() if (match := _SEGMENT.fullmatch(path.name))]
+        last = max(numbers, default=0)
+        if len(numbers) != last or 0 in numbers:
+            raise _gap(min(set(range(1, last + 1)) - set(numbers), default=0))
+        return last
+
+
+class FilesystemDerivatives:
+    """`DerivativeStore` as files. Each ends in the SHA-256 of what is before it (32 bytes): a file that a power cut
+    tore, since nobody waited for it, counts as absent and is remade. `head -c -32 FILE | age -d -i KEY` opens one
+    without daicho.
+
+    Args:
+        root: the store's folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root / "derived"
+        self._scratch = _Scratch(root)
+
+    def put(self, name: str, data: bytes) -> None:
+        path = self._path(name)
+        with durable.writing():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self._scratch.fresh()
+            try:
+                with temporary.open("xb") as file:
+                    file.write(data)
+                    file.write(hashlib.sha256(data).digest())
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def get(self, name: str) -> bytes | None:
+        stored = _bytes_or_none(self._path(name))
+        if stored is None or hashlib.sha256(memoryview(stored)[:-32]).digest() != stored[-32:]:
+            return None
+        return stored[:-32]
+
+    def delete(self, name: str) -> None:
+        with durable.writing():
+            self._path(name).unlink(missing_ok=True)
+
+    def names(self) -> Iterable[str]:
+        for first in _folders(self._root, _TUPLE):
+            for second in _folders(first, _TUPLE):
+                yield from (path.name for path in second.iterdir() if _DERIVATIVE.fullmatch(path.name))
+
+    def _path(self, name: str) -> Path:
+        if not _DERIVATIVE.fullmatch(name):
+            raise BadInput(
+                "派生物の名前に使えない文字があります。呼び出し側の値を直してください。",
+                "The name of a derivative has characters it may not have. Correct what the caller gives.",
+                code="object.bad",
+            )
+        return self._root.parent / derivative_place(name)
+
+
+def object_place(object_id: str) -> str:
+    """Folder of an object within the store."""
+    digest = hashlib.sha256(object_id.encode()).hexdigest()
+    # The layout percent-encodes all but letters, digits, - and _; what no object can be called finds no folder.
+    name = object_id.replace(".", "%2e") if is_object_id(object_id) else "%"
+    return f"objects/{digest[:2]}/{digest[2:4]}/{name}"
+
+
+def segment_place(number: int) -> str:
+    """Path of a journal segment within the store."""
+    return f"journal/{number // _SEGMENTS_A_FOLDER:04d}/{number:06d}.json"
+
+
+def derivative_place(name: str) -> str:
+    """Path of a derivative within the store."""
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return f"derived/{digest[:2]}/{digest[2:4]}/{name}"
+
+
+def _write_inventory(group: durable.Group, folder: Path, data: bytes) -> None:
+    group.write(folder / NAME, data)
+    group.write(folder / SIDECAR, sidecar(data))
+
+
+def _folders(folder: Path, pattern: re.Pattern[str]) -> Iterator[Path]:
+    """Folders in `folder` whose name matches, none when it is not there."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [
+                entry.name for entry in entries if pattern.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+            ]
+    except FileNotFoundError:
+        return
+    yield from (folder / name for name in names)
+
+
+def _walk(folder: Path) -> dict[str, int]:
+    """Path within `folder` -> mode, of everything beneath that is not a folder; links are not followed."""
+    found: dict[str, int] = {}
+    waiting = [""]
+    while waiting:
+        inner = waiting.pop()
+        try:
+            with os.scandir(folder / inner) as entries:
+                for entry in entries:
+                    path = f"{inner}{entry.name}"
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(f"{path}/")
+                    else:
+                        found[path] = entry.stat(follow_symlinks=False).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return found
+
+
+def _foreign(
+    folder: Path,
+    names: set[str],
+    folders: set[str],
+    top: Path,
+    pattern: re.Pattern[str] | None = None,
+    files: re.Pattern[str] | None = None,
+) -> list[Finding]:
+    """Entries of `folder` that are neither the files and folders named nor match the patterns for folders and files."""
+    strays = []
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                known = entry.name in folders or (pattern is not None and pattern.fullmatch(entry.name))
+            else:
+                regular = entry.is_file(follow_symlinks=False)
+                known = regular and (entry.name in names or (files is not None and files.fullmatch(entry.name)))
+            if not known:
+                strays.append(_stray(Path(entry.path), top, "not part of the store"))
+    return strays
+
+
+def _stray(path: Path, top: Path, detail: str) -> Finding:
+    return Finding("", path.relative_to(top).as_posix(), "stray", detail)
+
+
+def _bytes_or_none(path: Path) -> bytes | None:
+    try:
+        return durable.read_regular(path)
+    except (FileNotFoundError, DigestMismatch):
+        return None
+
+
+def _damaged(code: str) -> DigestMismatch:
+    return DigestMismatch(
+        "保管庫のファイルが、封印したときのものではありません。`daicho verify` で確かめ、控えから復元してください。",
+        "A file of the store is not what was sealed. Find it with `daicho verify` and restore it from the backup.",
+        code=code,
+    )
+
+
+def _conflict(what: str) -> Conflict:
+    return Conflict(
+        "先に別の内容が書き込まれています。最新の状態を読み直してからやり直してください。",
+        f"Something else was written first (other {what}). Read the present state and try again.",
+        code=f"storage.other_{what}",
+    )
+
+
+def _gap(number: int) -> StoreDamaged:
+    return StoreDamaged(
+        f"記録簿の {number} 番がありません。控えから復元してください。",
+        f"Segment {number} of the journal is missing. Restore it from the backup.",
+        code="journal.gap",
+    )

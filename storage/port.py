@@ -1,0 +1,200 @@
+"""The ports of the store: objects, keys, journal, derivatives. Their docstrings are the contract that
+tests/contracts/ checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class NewVersion:
+    """One OCFL version to be sealed.
+
+    `files` maps logical paths (opaque, no personal data) to bytes, already encrypted; `carried` names logical paths
+    taken over unchanged from version `number - 1`. What is in neither is not part of the new version's state. `user`
+    is an opaque id.
+    """
+
+    object_id: str
+    number: int
+    files: Mapping[str, bytes]
+    created: str
+    user: str
+    message: str
+    carried: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Names one version of one object for ever.
+
+    `digest` is the SHA-512 (hex) of that version's inventory, so whoever holds a pin can check every byte beneath it.
+    `token` is what the engine needs to address exactly these bytes (empty on a filesystem, version ids on S3).
+    """
+
+    object_id: str
+    number: int
+    digest: str
+    token: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong in a store: which object, which file in it (path within the object), a stable code, and words."""
+
+    object_id: str
+    path: str
+    code: str
+    detail: str
+
+
+@dataclass
+class Checked:
+    """What a verification of one object read."""
+
+    object_id: str
+    files: int = 0
+    bytes: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+
+class ObjectStore(Protocol):
+    """Sealed objects: written once, read by pin, never changed. There is no delete.
+
+    Any number of readers; writers of different objects need not wait for each other; two writers of one version: one
+    wins, the other gets `Conflict` unless the bytes are the same.
+    """
+
+    def seal(self, versions: Sequence[NewVersion]) -> list[Pin]:
+        """Seal versions, in order; on return all of them are durable, complete or (on an error) each one complete or
+        absent.
+
+        The same version with the same bytes again succeeds and returns the same pin. With other bytes: `Conflict`. A
+        number that is not head + 1: `Conflict`. No room: `StorageFull`, and what was sealed before stays. A failed
+        sync: `StorageFailed`.
+        """
+        ...
+
+    def head(self, object_id: str) -> int:
+        """The highest complete version of the object, 0 if there is none (never raises for an unknown id)."""
+        ...
+
+    def read(self, pin: Pin, path: str) -> bytes:
+        """Bytes of logical path `path` in the pinned version, checked against the inventory's digest, the inventory
+        against the pin.
+
+        `NotFound` for an unknown object, version or path; `DigestMismatch` when the bytes are not those sealed.
+        """
+        ...
+
+    def paths(self, pin: Pin) -> dict[str, str]:
+        """Logical path -> SHA-512 (hex, of the encrypted bytes) for the pinned version; errors as `read`."""
+        ...
+
+    def objects(self) -> Iterator[str]:
+        """Ids of all objects with at least one complete version, in no particular order, while others write."""
+        ...
+
+    def check(self, object_id: str, pins: Sequence[Pin] = ()) -> Checked:
+        """Read every byte of the object, without keys; damage becomes findings, never an exception.
+
+        Inventories must have the digests of `pins`; versions above the highest pin are reported as `unacknowledged`.
+        """
+        ...
+
+    def strays(self) -> list[Finding]:
+        """What lies in the store and belongs to no object (code `stray`); nothing is opened or removed."""
+        ...
+
+    def describe(self) -> dict[str, str]:
+        """What `daicho info` says of this store: `engine`, `layout`, `worm` (what it truly resists), for people."""
+        ...
+
+
+@dataclass(frozen=True)
+class Key:
+    """A content key: an X25519 age identity. `secret` is `AGE-SECRET-KEY-1…`, `recipient` is `age1…`."""
+
+    id: str
+    secret: str = field(repr=False)
+    recipient: str = ""
+
+
+class KeyStore(Protocol):
+    """Content keys, each wrapped under the master key, apart from the objects; destroying one destroys what it opened.
+
+    Bound to one store by the store's id. Safe for one writer and many readers.
+    """
+
+    def create(self, key_ids: Sequence[str]) -> list[Key]:
+        """Make (or return, where they exist) keys with these ids; all are durable on return, with one sync for the
+        group.
+        """
+        ...
+
+    def get(self, key_id: str) -> Key:
+        """The key; `KeysMissing` (code `keys.gone`) when it was destroyed or never existed, `DigestMismatch` when its
+        file is damaged.
+        """
+        ...
+
+    def destroy(self, key_id: str) -> None:
+        """Make the key unrecoverable in this key store; durable on return; destroying twice succeeds."""
+        ...
+
+    def ids(self) -> Iterator[str]:
+        """Ids of all living keys, sorted."""
+        ...
+
+    def check(self) -> list[Finding]:
+        """Unwrap every key; damaged ones become findings (`object_id` holds the key id)."""
+        ...
+
+
+class Journal(Protocol):
+    """The append-only sequence of segments, numbered 1, 2, 3 … without a gap."""
+
+    def append(self, number: int, segment: bytes) -> None:
+        """Write segment `number`; durable on return.
+
+        The same number with the same bytes succeeds; with other bytes `Conflict`; a number that would leave a gap:
+        `Conflict`.
+        """
+        ...
+
+    def last(self) -> int:
+        """The highest segment number, 0 when empty. A gap beneath it: `StoreDamaged`."""
+        ...
+
+    def read(self, number: int) -> bytes:
+        """The segment's bytes; `NotFound` beyond the last."""
+        ...
+
+    def segments(self, first: int = 1) -> Iterator[tuple[int, bytes]]:
+        """(number, bytes) from `first` to the last, in order."""
+        ...
+
+
+class DerivativeStore(Protocol):
+    """What can be made again (upright pages, thumbnails, whole-page text): one encrypted archive a name. Not locked,
+    may be lost.
+    """
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write or replace; atomic, but not awaited: may be gone after a power loss."""
+        ...
+
+    def get(self, name: str) -> bytes | None:
+        """The bytes, or None when they are not there (they are remade then)."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Remove; absent names are no error."""
+        ...
+
+    def names(self) -> Iterable[str]:
+        """All names."""
+        ...
