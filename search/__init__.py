@@ -1,0 +1,1 @@
+"""Text, queries, engines. The index yields ids and counts, never data."""
