@@ -1,0 +1,1 @@
+"""Pixels, codes, characters on a page. Knows nothing of records, rights or stores."""
