@@ -1,0 +1,82 @@
+"""Queries on people and rights."""
+
+from collections.abc import Mapping, Sequence
+
+from access.models import Credential, Grant, Holding, Person, Post
+
+
+def person_by_login(login: str) -> Person | None:
+    return Person.objects.filter(login=login, active=True).first()
+
+
+def person(person_id: str) -> Person | None:
+    return Person.objects.filter(id=person_id, active=True).first()
+
+
+def names(person_ids: Sequence[str]) -> dict[str, str]:
+    """Person id -> name, also of people who have left."""
+    return dict(Person.objects.filter(id__in=set(person_ids)).values_list("id", "name"))
+
+
+def people() -> list[tuple[Person, list[str]]]:
+    """Everybody with the ids of their posts, by login."""
+    held: dict[str, list[str]] = {}
+    for holder, post in Holding.objects.order_by("post_id").values_list("person_id", "post_id"):
+        held.setdefault(holder, []).append(post)
+    return [(one, held.get(one.id, [])) for one in Person.objects.order_by("login")]
+
+
+def granted(person_id: str, action: str) -> frozenset[str]:
+    """Ledgers in which the person may do the action, through any post held."""
+    return frozenset(
+        Grant.objects.filter(
+            action=action, post__holding__person_id=person_id, post__holding__person__active=True
+        ).values_list("ledger", flat=True)
+    )
+
+
+def may(person_id: str, action: str, ledger: str) -> bool:
+    return Grant.objects.filter(
+        action=action, ledger=ledger, post__holding__person_id=person_id, post__holding__person__active=True
+    ).exists()
+
+
+def holds(person_id: str, post: str) -> bool:
+    return Holding.objects.filter(person_id=person_id, post_id=post, person__active=True).exists()
+
+
+def save_person(person_id: str, login: str, name: str, posts: Sequence[str]) -> None:
+    """Write a person and exactly these posts (fold)."""
+    Person.objects.update_or_create(id=person_id, defaults={"login": login, "name": name})
+    Holding.objects.filter(person_id=person_id).exclude(post_id__in=posts).delete()
+    for post in posts:
+        Holding.objects.get_or_create(person_id=person_id, post_id=post)
+
+
+def save_post(post: str, name_ja: str, name_en: str) -> None:
+    Post.objects.update_or_create(id=post, defaults={"name_ja": name_ja, "name_en": name_en})
+
+
+def save_grants(ledger: str, posts: Mapping[str, Sequence[str]]) -> None:
+    """Make the ledger's grants exactly these: post -> actions (fold)."""
+    Grant.objects.filter(ledger=ledger).delete()
+    Grant.objects.bulk_create(
+        Grant(post_id=post, ledger=ledger, action=action)
+        for post, actions in sorted(posts.items())
+        for action in actions
+    )
+
+
+def credential(person_id: str) -> Credential | None:
+    return Credential.objects.filter(person_id=person_id).first()
+
+
+def save_credential(person_id: str, password: str, failures: int = 0, locked_until: str = "") -> None:
+    Credential.objects.update_or_create(
+        person_id=person_id, defaults={"password": password, "failures": failures, "locked_until": locked_until}
+    )
+
+
+def posts() -> frozenset[str]:
+    """Ids of all posts."""
+    return frozenset(Post.objects.values_list("id", flat=True))

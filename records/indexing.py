@@ -1,0 +1,109 @@
+"""Feeding the index from the journal: what each record's generations say, written until the index has caught up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime
+
+from core.clock import day_in_japan
+from core.eras import fiscal_year
+from core.errors import Busy, DigestMismatch, KeysMissing
+from ingest.wholepage import text_of
+from records import queries
+from records.archive import unpack
+from records.content import content
+from records.found import definition_of
+from records.models import Record
+from records.stores import Stores
+from search.port import Document
+from storage.cipher import decrypt
+
+PAGES = "page_text"
+"""Item id under which the text of whole pages is indexed."""
+
+GROUP = 500
+QUIET = 1000
+"""Entries that change nothing in the index are let pass until there are this many."""
+
+PATIENCE = 20.0
+
+
+def feed(stores: Stores) -> int:
+    """Write to the index what the journal says and the index does not know yet. Returns the number of records written.
+
+    Another process that is feeding is waited for; when it takes too long the rest stays for the next call.
+    """
+    until = time.monotonic() + PATIENCE
+    count = 0
+    while True:
+        after = stores.index.upto()
+        changed, upto = queries.outbox(after)
+        if upto == after or (not changed and upto - after < QUIET and after):
+            return count
+        try:
+            for start in range(0, len(changed) or 1, GROUP):
+                group = changed[start : start + GROUP]
+                last = start + GROUP >= len(changed)
+                documents = [document for record in group for document in _documents(stores, record)]
+                stores.index.write(documents, [], upto if last else after)
+                count += len(group)
+        except Busy:
+            if time.monotonic() > until:
+                return count
+            time.sleep(0.05)
+        # Once more: another process may have gone on while we read, and ours would be the older documents.
+
+
+def _documents(stores: Stores, record_id: str) -> Iterator[Document]:
+    record = queries.record(record_id)
+    if record is None or record.state != "sealed":
+        return
+    pages = page_texts(stores, record)
+    for row in queries.generations(record_id):
+        body = content(stores, record_id, row.object_version, row.object_digest).body
+        definition, _ = definition_of(record.ledger_id, row.ledger_version)
+        values = {item["item"]: item["value"] for item in body["items"] if item["value"]}
+        day = values.get(definition.year_item) or day_in_japan(datetime.fromisoformat(body["captured"])).isoformat()
+        facets: dict[str, Sequence[str]] = {
+            "ledger": [record.ledger_id],
+            "year": [str(fiscal_year(date.fromisoformat(day)))],
+        }
+        for item in definition.items:
+            if item.facet and values.get(item.id):
+                facets[item.id] = [values[item.id]]
+        items: dict[str, Sequence[str]] = {item: [value] for item, value in values.items()}
+        if pages:
+            items[PAGES] = list(pages.values())
+        yield Document(
+            record=record_id,
+            generation=row.number,
+            partition=record.ledger_id,
+            items=items,
+            facets=facets,
+            sort=int(day.replace("-", "")),
+            latest=row.number == record.generation,
+        )
+
+
+def page_texts(stores: Stores, record: Record) -> Mapping[int, str]:
+    """Page number (from 1) -> text, of a record whose pages have been read whole; empty when they have not, or the text was lost."""
+    if queries.page_text(record.id) is None:
+        return {}
+    archive = derived(stores, record.id)
+    return {
+        int(name[len("text-") : -len(".xml")]): text_of(data)
+        for name, data in archive.items()
+        if name.startswith("text-")
+    }
+
+
+def derived(stores: Stores, record_id: str) -> dict[str, bytes]:
+    """The record's derivatives (name -> bytes); empty when they are lost or damaged, since they can be made again."""
+    sealed = stores.derivatives.get(record_id)
+    if sealed is None:
+        return {}
+    try:
+        return unpack(decrypt(sealed, stores.keys.get(record_id).secret))
+    except (DigestMismatch, KeysMissing):
+        return {}

@@ -1,0 +1,164 @@
+"""One operation: its journal entries, the catalogue rows that follow from them, and the order in which both become true.
+
+Inside one exclusive transaction: take the next numbers, fold the entries into the catalogue, write the segment to the store, commit. A crash
+after the segment leaves the catalogue behind; the next operation, or the next start, folds what is missing first.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from access.decide import Actor
+from core.clock import stamp
+from core.errors import KeysMissing, StoreDamaged
+from records import fold, queries
+from records.stores import Stores
+from storage.canonical import canonical, sha256_hex
+from storage.cipher import decrypt, encrypt
+from storage.port import KeyStore
+
+FORMAT = "daicho-journal-1"
+
+
+@dataclass
+class Operation:
+    """Entries being gathered, with the personal part of each (None where it has none)."""
+
+    stores: Stores
+    actor: Actor
+    number: int
+    at: str
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    personal: list[Any] = field(default_factory=list)
+
+    def note(
+        self,
+        event: str,
+        *,
+        ledger: str = "",
+        batch: str = "",
+        record: str = "",
+        data: dict[str, Any] | None = None,
+        personal: object = None,
+        key: str = "",
+    ) -> None:
+        """Add an entry.
+
+        Args:
+            data: what the entry says, without personal data.
+            personal: names, search terms, values; encrypted under `key`, which must exist. The entry commits to it by a salted digest.
+        """
+        entry: dict[str, Any] = {
+            "number": self.number + len(self.entries),
+            "at": self.at,
+            "person": self.actor.person,
+            "via": self.actor.via,
+            "event": event,
+            "ledger": ledger,
+            "batch": batch,
+            "record": record,
+            "data": data or {},
+        }
+        if personal is not None:
+            plain = canonical({"salt": secrets.token_hex(16), "value": personal})
+            box = encrypt(plain, self.stores.keys.get(key).recipient)
+            entry["personal"] = {"key": key, "commitment": sha256_hex(plain), "box": base64.b64encode(box).decode()}
+        self.entries.append(entry)
+        self.personal.append(personal)
+
+
+@contextmanager
+def operation(stores: Stores, actor: Actor) -> Iterator[Operation]:
+    """Run one operation; its entries are in the store and the catalogue when the block ends, or in neither.
+
+    Decisions that the entries rest on (who may, which generation is the newest) belong inside the block.
+    """
+    with queries.exclusive():
+        catch_up(stores)
+        number, last_at = queries.last_entry()
+        work = Operation(stores, actor, number + 1, max(stamp(stores.clock.now()), last_at))
+        yield work
+        if work.entries:
+            last = queries.last_segment()
+            segment = canonical(
+                {
+                    "format": FORMAT,
+                    "segment": last.number + 1,
+                    "previous": last.digest,
+                    "entries": work.entries,
+                }
+            )
+            fold.take(last.number + 1, sha256_hex(segment), work.entries, work.personal)
+            stores.journal.append(last.number + 1, segment)
+
+
+def catch_up(stores: Stores) -> int:
+    """Fold the segments that the catalogue lacks; call it inside `queries.exclusive()`. Returns how many there were."""
+    count = 0
+    last = queries.last_segment()
+    previous = last.digest
+    for number, segment in stores.journal.segments(last.number + 1):
+        entries = opened(number, segment, previous)
+        previous = sha256_hex(segment)
+        fold.take(number, previous, entries, [personal_part(stores.keys, entry) for entry in entries])
+        count += 1
+    return count
+
+
+def opened(number: int, segment: bytes, previous: str) -> list[dict[str, Any]]:
+    """The entries of a segment, its place in the chain checked; `StoreDamaged` (`journal.broken`) where it does not fit."""
+    try:
+        value = json.loads(segment)
+        fits = value["format"] == FORMAT and value["segment"] == number and value["previous"] == previous
+        entries: list[dict[str, Any]] = value["entries"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _broken(number) from error
+    if not fits:
+        raise _broken(number)
+    return entries
+
+
+def personal_part(keys: KeyStore, entry: dict[str, Any]) -> Any:
+    """The personal part of an entry, None when there is none or its key has been destroyed."""
+    sealed = entry.get("personal")
+    if not sealed:
+        return None
+    try:
+        secret = keys.get(sealed["key"]).secret
+    except KeysMissing:
+        return None
+    plain = decrypt(base64.b64decode(sealed["box"]), secret)
+    if sha256_hex(plain) != sealed["commitment"]:
+        raise StoreDamaged(
+            f"記録簿の {entry['number']} 番の内容が約束と違います。控えから復元してください。",
+            f"The personal part of journal entry {entry['number']} is not what the entry commits to. Restore from a backup.",
+            code="journal.commitment",
+        )
+    return json.loads(plain)["value"]
+
+
+def log_key(stores: Stores) -> str:
+    """Id of the key of this year's personal log content, made durable when it is new."""
+    key = f"log-{stores.clock.now().year}"
+    stores.keys.create([key])
+    return key
+
+
+def note_alone(stores: Stores, actor: Actor, event: str, **parts: Any) -> None:
+    """An operation of one entry, for reads and sign-ins: it is journalled before the answer leaves."""
+    with operation(stores, actor) as work:
+        work.note(event, **parts)
+
+
+def _broken(number: int) -> StoreDamaged:
+    return StoreDamaged(
+        f"記録簿の区切り {number} が壊れているか、前の区切りとつながりません。`daicho verify` で確かめ、控えから復元してください。",
+        f"Journal segment {number} is damaged or does not follow the one before. Run `daicho verify` and restore from a backup.",
+        code="journal.broken",
+    )
