@@ -1,0 +1,1 @@
+"""argv and terminal output: one command calls one function below and prints what it gives."""

@@ -1,0 +1,108 @@
+"""The installed `daicho` command as people run it, and the installations it makes. Needs no import of our packages."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DAICHO = Path(sys.executable).with_name("daicho")
+HOUSE = Path(__file__).resolve().parent.parent
+SAMPLES = HOUSE / "samples"
+TEMPLATES = SAMPLES / "templates"
+BATCH = SAMPLES / "batch"
+
+HIDES = ("DAICHO_DATA", "DAICHO_KEYS", "DAICHO_PERSON", "DAICHO_LANGUAGE", "DAICHO_JOBS", "DJANGO_SETTINGS_MODULE")
+"""Variables of our own process that the command must not inherit."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run of the command printed and how it ended. `rows`: the JSON objects of standard output."""
+
+    rows: list[dict[str, Any]]
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The code of the error that ended it, "" for none."""
+        return next((row["error"] for row in self.rows if "error" in row and "file" not in row), "")
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A data folder with its key folder, and what the command that made it printed."""
+
+    data: Path
+    rows: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def keys(self) -> Path:
+        return self.data.with_name(self.data.name + "-keys")
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in HIDES} | more
+
+
+def run(*args: str | Path, data: Path | None = None, plain: bool = False, **more: str) -> Result:
+    """Run the command to its end with `--json` (not when `plain`). `more`: environment variables."""
+    command = [str(DAICHO), *map(str, args)]
+    command += [] if plain else ["--json"]
+    command += ["--data", str(data)] if data else []
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(**more), timeout=600, cwd="/")
+    rows = [] if plain else [json.loads(line) for line in done.stdout.splitlines()]
+    return Result(rows, done.returncode, done.stdout, done.stderr)
+
+
+def done(*args: str | Path, data: Path | None = None, **more: str) -> list[dict[str, Any]]:
+    """Run the command, which must succeed, and give its rows."""
+    result = run(*args, data=data, **more)
+    assert result.code == 0, (result.code, result.out[-2000:], result.err[-2000:])
+    return result.rows
+
+
+def made(data: Path, templates: Sequence[str], people: Sequence[tuple[str, str]] = ()) -> Installation:
+    """A new installation with these templates as ledgers and these people (login, post; "" for no post)."""
+    rows = done("init", "--municipality", "みどり野市", data=data)
+    for template in templates:
+        rows += done("ledger", "apply", TEMPLATES / template, data=data)
+    for login, post in people:
+        rows += done("person", "add", login, "--name", login, *(["--post", post] if post else []), data=data)
+    return Installation(data, tuple(rows))
+
+
+def copied(installation: Installation, target: Path) -> Installation:
+    """Data and key folders copied to a new place, for a test that destroys something."""
+    data = target / installation.data.name
+    copy = Installation(data, installation.rows)
+    shutil.copytree(installation.data, data, symlinks=True)
+    shutil.copytree(installation.keys, copy.keys, symlinks=True)
+    return copy
+
+
+def digest(data: Path) -> str:
+    """The digest that `info` prints."""
+    return str(done("info", data=data)[-1]["digest"])
+
+
+def balances(data: Path) -> list[dict[str, Any]]:
+    """Every batch with its sheets by name, oldest first."""
+    batches = [row["batch"] for row in done("batch", "list", data=data)]
+    return [done("batch", "show", batch, data=data)[0] for batch in reversed(batches)]
+
+
+def content(data: Path) -> Any:
+    """What an installation holds, ids, times and cipher digests aside: see `tests/content.py`."""
+    command = [sys.executable, str(HOUSE / "tests" / "content.py"), str(data)]
+    told = subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=HOUSE, timeout=300)
+    assert told.returncode == 0, told.stderr[-3000:]
+    return json.loads(told.stdout)

@@ -1,0 +1,1 @@
+"""Which adapter is used: the one place that knows them all."""
