@@ -1,0 +1,1 @@
+"""HTTP and HTML: translates requests, calls one function of the packages below, renders."""

@@ -1,0 +1,197 @@
+"""Around every request: headers that keep a page to itself, who is asking, and errors turned into statuses.
+
+A route that `access.doors.ROUTES` does not name does not open. Unknown addresses and forbidden records get the same answer, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from urllib.parse import urlencode
+
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.loader import render_to_string
+from django.urls import Resolver404, resolve, reverse
+
+from access import queries as access_queries
+from access.decide import Actor
+from access.doors import ROUTES
+from core.clock import stamp
+from core.errors import (
+    BadFile,
+    BadInput,
+    Busy,
+    Conflict,
+    DaichoError,
+    NotFound,
+    NotPermitted,
+    NotSignedIn,
+    StorageFailed,
+    StorageFull,
+)
+from records.stores import Stores
+from web import context, serve
+
+Next = Callable[[HttpRequest], HttpResponse]
+
+IDLE = timedelta(minutes=30)
+LONGEST = timedelta(hours=8)
+NOTED_EVERY = timedelta(minutes=1)
+"""How often the time of the last request is written down."""
+
+STATUSES: tuple[tuple[type[DaichoError], int], ...] = (
+    (NotFound, 404),
+    (NotPermitted, 403),
+    (NotSignedIn, 403),
+    (BadInput, 400),
+    (BadFile, 400),
+    (Conflict, 409),
+    (Busy, 503),
+    (StorageFull, 507),
+    (DaichoError, 500),
+)
+"""The first class that fits gives the status."""
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",  # no-referrer would make browsers send forms with `Origin: null`
+    "Permissions-Policy": (
+        "camera=(), microphone=(), geolocation=(), display-capture=(), payment=(), usb=(), serial=(), hid=(), midi=()"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+}
+
+
+class PersonRequest(HttpRequest):
+    """A request after `PersonMiddleware`: who asks (None on the pages that `anyone` may see), and the ports."""
+
+    actor: Actor
+    person_name: str
+    stores: Stores
+
+
+class HeadersMiddleware:
+    """Sets the headers, and refuses requests that name another host."""
+
+    def __init__(self, get_response: Next) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        try:
+            request.get_host()
+            response = self.get_response(request)
+        except DisallowedHost:
+            response = HttpResponse("Bad Request", status=400, content_type="text/plain; charset=utf-8")
+        for name, value in HEADERS.items():
+            response[name] = value
+        response.setdefault("Cache-Control", "no-store")
+        if not response.streaming:
+            response["Content-Length"] = str(len(response.content))
+        return response
+
+
+class PersonMiddleware:
+    """Finds out who is asking and whether the door is listed; turns errors into pages."""
+
+    def __init__(self, get_response: Next) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        request.stores = serve.stores()  # type: ignore[attr-defined]
+        try:
+            name = resolve(request.path_info).url_name or ""
+        except Resolver404:
+            name = ""
+        door = ROUTES.get(name)
+        if door == "anyone":
+            if name != "asset":
+                _recognise(request)
+            return self.get_response(request)
+        expired = "_person" in request.session
+        if not _recognise(request):
+            return _to_sign_in(request, expired)
+        if door is None:
+            return error_page(request, 404, "not_found", context_word="error.not_found")
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """Answer for an error that a view did not handle; anything that is not ours stays with Django."""
+        return answer(request, error) if isinstance(error, DaichoError) else None
+
+
+def sign_in(request: HttpRequest, person: str) -> None:
+    """Begin the session of a person, under a new key."""
+    now = stamp(serve.stores().clock.now())
+    request.session.flush()
+    request.session.update({"_person": person, "_since": now, "_seen": now})
+    request.session.cycle_key()
+
+
+def _recognise(request: HttpRequest) -> bool:
+    """Set `request.actor` and `request.person_name` when a living session says who it is; end an outlived one."""
+    request.actor = None  # type: ignore[attr-defined]
+    session = request.session
+    person_id = session.get("_person")
+    if person_id is None:
+        return False
+    now = serve.stores().clock.now()
+    since, seen = (datetime.fromisoformat(session[name]) for name in ("_since", "_seen"))
+    person = access_queries.person(person_id) if now - seen < IDLE and now - since < LONGEST else None
+    if person is None:
+        session.flush()
+        return False
+    if now - seen > NOTED_EVERY:
+        session["_seen"] = stamp(now)
+    request.actor = Actor(person_id, "web")  # type: ignore[attr-defined]
+    request.person_name = person.name  # type: ignore[attr-defined]
+    return True
+
+
+def _to_sign_in(request: HttpRequest, expired: bool) -> HttpResponse:
+    """Where to go when nobody is signed in: the page asked for comes back after it, if it was a page to look at."""
+    asked = {}
+    if request.method in ("GET", "HEAD") and request.path != reverse("home"):
+        asked["next"] = request.get_full_path()
+    if expired:
+        asked["expired"] = "1"
+    return redirect(f"{reverse('sign_in')}{'?' if asked else ''}{urlencode(asked)}")
+
+
+def status_of(error: DaichoError) -> int:
+    """HTTP status of an error."""
+    return next(status for kind, status in STATUSES if isinstance(error, kind))
+
+
+def answer(request: HttpRequest, error: DaichoError) -> HttpResponse:
+    """The page for an error. What is not there and what may not be known of look alike."""
+    if isinstance(error, NotFound):
+        return error_page(request, 404, "not_found", context_word="error.not_found")
+    response = error_page(request, status_of(error), error.code, message=error.message(context.language_of(request)))
+    if isinstance(error, StorageFailed):
+        serve.stop()
+    if isinstance(error, Busy):
+        response["Retry-After"] = "5"
+    return response
+
+
+def error_page(
+    request: HttpRequest, status: int, code: str, *, message: str = "", context_word: str = ""
+) -> HttpResponse:
+    """A plain page that says what happened. It depends on nothing but its arguments and the language, and asks no database."""
+    parts = {
+        "code": code,
+        "message": message,
+        "word_key": context_word,
+        "language": context.language_of(request),
+        "municipality": serve.municipality(),
+    }
+    return HttpResponse(render_to_string("web/error.html", parts), status=status)

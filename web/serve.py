@@ -1,0 +1,82 @@
+"""Serving the pages with waitress, and the installation that this process serves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from django.core.management import call_command
+from django.core.wsgi import get_wsgi_application
+from waitress.server import create_server  # type: ignore[import-untyped]
+
+from core.settings import Settings
+from records.found import municipality_name
+from records.stores import Stores
+
+THREADS = 4
+LARGEST_REQUEST = 2**21
+"""Bytes; nothing is uploaded through the pages."""
+
+
+@dataclass(frozen=True)
+class _Served:
+    settings: Settings
+    stores: Stores
+    municipality: str
+
+
+_served: list[_Served] = []
+
+
+def use(stores: Stores, settings: Settings) -> None:
+    """Serve this installation from now on. A process serves one; the last call counts."""
+    _served[:] = [_Served(settings, stores, municipality_name())]
+
+
+def stores() -> Stores:
+    """The installation's ports."""
+    return _served[0].stores
+
+
+def settings() -> Settings:
+    """The installation's settings."""
+    return _served[0].settings
+
+
+def municipality() -> str:
+    """The municipality's name."""
+    return _served[0].municipality
+
+
+def stop() -> None:
+    """End the process once the answer has left: after a failed sync nothing on the disk may be believed."""
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+
+def serve(settings: Settings, stores: Stores, port: int, ready: Callable[[str], None]) -> None:
+    """Serve the pages until the process is interrupted.
+
+    Args:
+        port: 0 takes a free one.
+        ready: called with the address once connections are accepted.
+    """
+    use(stores, settings)
+    call_command("clearsessions")
+    server = create_server(
+        get_wsgi_application(),
+        host=settings.host,
+        port=port,
+        threads=THREADS,
+        ident="",
+        max_request_body_size=LARGEST_REQUEST,
+        clear_untrusted_proxy_headers=True,
+    )
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    ready(f"http://{host}:{server.effective_port}/")
+    try:
+        server.run()
+    finally:
+        server.close()
