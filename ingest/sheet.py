@@ -49,10 +49,9 @@ def _read_zone(
     other, reason = "", settled.reason
     if second is not None and settled.confidence < form.accept:
         other, other_confidence, _ = _read(second, lines)
-        if (
-            reason == "low_confidence"
-            and items.settled(zone, other, other_confidence, form.accept).value != settled.value
-        ):
+        against = items.settled(zone, other, other_confidence, form.accept).value
+        # Readers space names as they like; that is no disagreement.
+        if reason == "low_confidence" and "".join(against.split()) != "".join(settled.value.split()):
             reason = "readers_disagree"
     return ItemReading(zone.item, raw, settled.value, settled.confidence, reader.name, box, other, reason)
 
