@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -20,10 +21,17 @@ def need(*programs: str) -> None:
     """Leave the test out when one of these programs is not on this machine."""
     for program in programs:
         if shutil.which(program) is None:
-            pytest.skip(f"{program} is not on this machine: apt install {PACKAGES[program]}")
+            _leave_out(f"{program} is not on this machine: apt install {PACKAGES[program]}")
 
 
 def need_file(path: str | Path, packages: str) -> None:
     """Leave the test out when a file of these Debian packages is not on this machine."""
     if not Path(path).is_file():
-        pytest.skip(f"{Path(path).name} is not on this machine: apt install {packages}")
+        _leave_out(f"{Path(path).name} is not on this machine: apt install {packages}")
+
+
+def _leave_out(reason: str) -> None:
+    """Skip the test, or the module that is being imported; fail it where everything is required."""
+    if os.environ.get("DAICHO_REQUIRE_TOOLS"):
+        pytest.fail(reason)
+    pytest.skip(reason, allow_module_level=True)
