@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import base64
-import re
 import secrets
 from typing import Protocol
-
-_ID = re.compile(r"[a-z]+-[a-z2-7]{26}")
 
 
 class IdSource(Protocol):
@@ -23,8 +20,3 @@ class RandomIds:
 
     def new(self, prefix: str) -> str:
         return f"{prefix}-{base64.b32encode(secrets.token_bytes(16)).decode().rstrip('=').lower()}"
-
-
-def is_id(text: str) -> bool:
-    """Whether `text` has the form of an id (so that it may become part of a path)."""
-    return _ID.fullmatch(text) is not None

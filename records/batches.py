@@ -104,12 +104,14 @@ def balance(actor: Actor, batch_id: str) -> Balance:
 
 def list_batches(actor: Actor) -> list[Balance]:
     """All batches of the ledgers in which the actor may see batches, newest first, without their sheets."""
+    permitted = ledgers(actor, *SEES)
+    names = {ledger: definition_of(ledger)[0].name for ledger in permitted}
     return [
         Balance(
             row.id,
             row.name,
             row.ledger_id,
-            definition_of(row.ledger_id)[0].name,
+            names[row.ledger_id],
             row.opened_at,
             row.closed_at,
             sum(counted.values()),
@@ -118,7 +120,7 @@ def list_batches(actor: Actor) -> list[Balance]:
             counted.get("refused", 0),
             counted.get("", 0),
         )
-        for row, counted in queries.batches(ledgers(actor, *SEES))
+        for row, counted in queries.batches(permitted)
     ]
 
 

@@ -104,6 +104,7 @@ def define(stores: Stores, actor: Actor, template: Template) -> int:
         version = known.version + 1 if known else 1
         pin = _seal_definition(stores, actor, object_id, template)
     with operation(stores, actor) as work:
+        require_administrator(actor)
         for post, label in template.posts.items():
             work.note("post_saved", data={"post": post, "name": label})
         if pin is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from access import queries as access_queries
+from access.actions import Action
 from access.decide import Actor, ledgers, may, require
 from core.errors import NotFound
 from records import queries
@@ -144,7 +145,7 @@ def _visible(actor: Actor, record_id: str) -> Record:
 
 def _pictured(actor: Actor, record_id: str) -> Record:
     record = queries.record(record_id)
-    right = {"sealed": "view", "waiting": "settle", "refused": "settle"}
-    if record is None or not may(actor, right[record.state], record.ledger_id):  # type: ignore[arg-type]
+    right: dict[str, Action] = {"sealed": "view", "waiting": "settle", "refused": "settle"}
+    if record is None or not may(actor, right[record.state], record.ledger_id):
         raise unknown_record()
     return record

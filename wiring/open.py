@@ -21,7 +21,7 @@ from records.indexing import feed
 from records.operation import catch_up
 from records.stores import Stores
 from search.embedded import TantivyIndex
-from storage.durable import writing
+from storage.durable import write_new, writing
 from storage.filesystem import (
     FilesystemDerivatives,
     FilesystemJournal,
@@ -130,11 +130,14 @@ def open_installation(settings: Settings, *, fresh: bool = False) -> Stores:
 
 
 def _web_secret(settings: Settings) -> None:
-    """Make the secret that signs sessions, where there is none; it may be lost, which signs everybody out."""
-    with contextlib.suppress(FileExistsError):
-        handle = os.open(settings.data / "web.secret", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(secrets.token_urlsafe(50))
+    """Make the secret that signs sessions, where there is none or a power cut left an empty one; losing it signs everybody out."""
+    place = settings.data / "web.secret"
+    if place.is_file() and place.stat().st_size:
+        return
+    made = place.with_name(f"{place.name}.{secrets.token_hex(4)}")
+    with writing():
+        write_new(made, secrets.token_urlsafe(50).encode(), 0o600)
+        made.replace(place)
 
 
 def set_aside_catalogue(settings: Settings) -> Path | None:
