@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: docs faults help setup setup-dev demo test test-fast check format lint types imports lock samples bench
+.PHONY: docs faults help setup setup-dev setup-flows demo test test-fast check format lint types imports lock samples servers bench
 
 help:
 	@echo "make demo    scans to sealed, searchable records, then the web page"
@@ -21,11 +21,18 @@ $(VENV)/run.stamp: requirements.lock pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+$(VENV)/flows.stamp: requirements-flows.lock $(VENV)/run.stamp
+	$(PIP) install --quiet --no-deps --require-hashes -r requirements-flows.lock
+	@touch $@
+
+# The lock of the tests holds the flows' packages too.
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
 	$(PIP) install --quiet --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
 setup: $(VENV)/run.stamp
+
+setup-flows: $(VENV)/flows.stamp
 
 setup-dev: $(VENV)/dev.stamp
 
@@ -63,6 +70,10 @@ imports: setup-dev
 faults: setup-dev
 	DAICHO_KILLS=50 $(BIN)/python -m pytest tests/pipelines/test_kill.py tests/records/test_crash.py
 
+# Builds what the tests' servers need (MinIO, versitygw, Elasticsearch) outside the checkout, where it is missing.
+servers: setup-dev
+	$(BIN)/python -m tests.servers.build
+
 bench: setup-dev
 	$(BIN)/python -m bench all --json
 
@@ -73,4 +84,5 @@ samples: setup-dev
 LOCK := $(BIN)/uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header --override requirements-override.txt
 lock: setup-dev
 	$(LOCK) requirements.in -o requirements.lock
-	$(LOCK) requirements-dev.in -c requirements.lock -o requirements-dev.lock
+	$(LOCK) requirements-flows.in -c requirements.lock -o requirements-flows.lock
+	$(LOCK) requirements-dev.in -c requirements-flows.lock -o requirements-dev.lock

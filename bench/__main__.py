@@ -1,4 +1,4 @@
-"""`python -m bench ingest|read|seal|all [--json] [--small]`."""
+"""`python -m bench engines|ingest|parity|read|seal|all [--json] [--small]`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from importlib import import_module
 
 from bench.machine import machine
 
-NAMES = ("seal", "read", "ingest")
-SMALL = {"seal": {"records": 60}, "read": {"sheets": 6}, "ingest": {"sheets": 4, "rounds": 1}}
+NAMES = ("seal", "read", "ingest", "engines", "parity")
+SMALL = {
+    "seal": {"records": 60},
+    "read": {"sheets": 6},
+    "ingest": {"sheets": 4, "rounds": 1},
+    "engines": {"sheets": 4, "rounds": 1},
+    "parity": {"records": 2000},
+}
 
 
 def main() -> None:

@@ -34,9 +34,9 @@ def run(sheets: int = 40, rounds: int = 3, jobs: int = 1) -> dict[str, Any]:
         pdf(scans, sheets, LEDGER, 300)
         for number in range(rounds):
             data = Path(place) / f"data{number}"
-            _command([DAICHO, "init", "--data", data])
-            _command([DAICHO, "ledger", "apply", template, "--data", data])
-            seconds, rows, high = _timed(
+            command([DAICHO, "init", "--data", data])
+            command([DAICHO, "ledger", "apply", template, "--data", data])
+            seconds, rows, high = timed(
                 [
                     DAICHO,
                     "ingest",
@@ -57,7 +57,7 @@ def run(sheets: int = 40, rounds: int = 3, jobs: int = 1) -> dict[str, Any]:
                 raise SystemExit(f"the batch does not balance: {outcome}")
             ours.append(seconds)
             peak = max(peak, high)
-            seconds, rows, _ = _timed([sys.executable, "-m", "bench.naive", scans, template, str(jobs)], cores)
+            seconds, rows, _ = timed([sys.executable, "-m", "bench.naive", scans, template, str(jobs)], cores)
             naive.append(seconds)
             shutil.rmtree(data)
     return {
@@ -79,11 +79,12 @@ def run(sheets: int = 40, rounds: int = 3, jobs: int = 1) -> dict[str, Any]:
     }
 
 
-def _command(arguments: list[Any]) -> None:
+def command(arguments: list[Any]) -> None:
+    """Run a command that must succeed."""
     subprocess.run([str(each) for each in arguments], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
 
 
-def _timed(arguments: list[Any], cores: list[int]) -> tuple[float, list[dict[str, Any]], float]:
+def timed(arguments: list[Any], cores: list[int]) -> tuple[float, list[dict[str, Any]], float]:
     """(seconds of the whole process, the JSON lines it printed, the highest resident memory of any of its processes in MiB)."""
     began = time.perf_counter()
     process = subprocess.Popen(

@@ -133,6 +133,14 @@ class Busy(DaichoError):
     retryable = True
 
 
+class Unreachable(DaichoError):
+    """An engine (object storage, database, index) does not answer, or not in time; nothing says it will not soon."""
+
+    code = "engine.unreachable"
+    exit_code = 75
+    retryable = True
+
+
 class ToolMissing(DaichoError):
     """An optional program or library is not on this machine."""
 

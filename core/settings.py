@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 from core.errors import BadInput
 
@@ -29,13 +31,81 @@ port = 8321
 jobs = 0
 """
 
+ENGINES_NOTE = """
+# 保管庫・目録・検索索引を置く先。表がなければ、このフォルダーの中（既定）。移すには `daicho migrate`
+# Where the store, the catalogue and the index live; without a table, in this folder. `daicho migrate` moves them.
+"""
+
+
+@dataclass(frozen=True)
+class S3Settings:
+    """A bucket with Object Lock, of any server that speaks S3.
+
+    `endpoint`: `https://host:port` (http on trusted networks alone). `bucket` holds objects and journal, `bucket`-derived what can be made
+    again. `lock_mode`: COMPLIANCE or GOVERNANCE; `lock_days`: how long what is sealed is locked at first. `ca`: file with the
+    certificates to trust. `timeout`: seconds without an answer.
+    """
+
+    endpoint: str
+    bucket: str
+    access_key: str
+    secret_key: str = field(repr=False)
+    region: str = "us-east-1"
+    lock_mode: str = "COMPLIANCE"
+    lock_days: int = 30
+    ca: str = ""
+    timeout: int = 30
+
+    @property
+    def derived(self) -> str:
+        return f"{self.bucket}-derived"
+
+
+@dataclass(frozen=True)
+class PostgresSettings:
+    """A database of PostgreSQL 14 or later, of its own, made with `LC_COLLATE 'C'` and UTF-8.
+
+    `owner` makes tables and alone can change the past; it is used by `init`, `migrate` and `rebuild`. `user` is what everything else runs as.
+    `sslmode`, `ca`: as libpq has them. `timeout`: seconds to wait for a connection.
+    """
+
+    host: str
+    database: str
+    user: str
+    password: str = field(repr=False)
+    owner: str
+    owner_password: str = field(repr=False)
+    port: int = 5432
+    sslmode: str = "prefer"
+    ca: str = ""
+    timeout: int = 10
+
+
+@dataclass(frozen=True)
+class ElasticsearchSettings:
+    """An Elasticsearch 8 cluster.
+
+    `url`: addresses, comma between them. `name`: what names of indices begin with. `user`, `password`: empty for a cluster without. `ca`: file
+    with the certificates to trust. `shards`, `replicas`: of a new index. `timeout`: seconds without an answer.
+    """
+
+    url: str
+    name: str = "daicho"
+    user: str = ""
+    password: str = field(default="", repr=False)
+    ca: str = ""
+    shards: int = 1
+    replicas: int = 0
+    timeout: int = 30
+
 
 @dataclass(frozen=True)
 class Settings:
     """Where an installation lives and how it behaves.
 
     `data`: the data folder. `keys`: the key folder (beside the data folder unless told). `language`: "ja" or "en". `person`: login on whose
-    behalf the command line acts. `host`, `port`: of the web pages. `jobs`: worker processes of an ingest, at least 1.
+    behalf the command line acts. `host`, `port`: of the web pages. `jobs`: worker processes of an ingest, at least 1. `store_engine`,
+    `catalogue_engine`, `index_engine`: where these live, None for the data folder.
     """
 
     data: Path
@@ -45,6 +115,9 @@ class Settings:
     host: str
     port: int
     jobs: int
+    store_engine: S3Settings | None = None
+    catalogue_engine: PostgresSettings | None = None
+    index_engine: ElasticsearchSettings | None = None
 
     @property
     def store(self) -> Path:
@@ -64,12 +137,19 @@ class Settings:
 
 
 def load(
-    data: Path | None = None, keys: Path | None = None, environment: Mapping[str, str] = os.environ, **told: str | None
+    data: Path | None = None,
+    keys: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    engines: Path | None = None,
+    **told: str | None,
 ) -> Settings:
     """Settings from what was told, else the environment, else the file, else the defaults.
 
     Args:
         data, keys: folders given on the command line.
+        engines: a file whose tables `[store]`, `[catalogue]`, `[index]` count instead of those in the settings file: while an
+            installation is made or moved.
         told: `language` or `person` given on the command line.
 
     Raises:
@@ -77,16 +157,8 @@ def load(
     """
     folder = (data or Path(environment.get("DAICHO_DATA", "daicho-data"))).absolute()
     file = folder / FILE
-    written: dict[str, object] = {}
-    if file.is_file():
-        try:
-            written = tomllib.loads(file.read_text("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise BadInput(
-                f"設定ファイル {file} を読めません（{error}）。直してから、もう一度実行してください。",
-                f"The settings file {file} cannot be read ({error}). Mend it and run the command again.",
-                code="settings.broken",
-            ) from error
+    written = _parsed(file) if file.is_file() else {}
+    tables = _parsed(engines) if engines else written
 
     def value(name: str, default: str) -> str:
         return str(told.get(name) or environment.get(f"DAICHO_{name.upper()}") or written.get(name) or default)
@@ -118,4 +190,82 @@ def load(
         host=value("host", "127.0.0.1"),
         port=number("port", 8321, 0, 65535),
         jobs=jobs or os.cpu_count() or 1,
+        store_engine=_engine(S3Settings, "store", "s3", tables, environment),
+        catalogue_engine=_engine(PostgresSettings, "catalogue", "postgresql", tables, environment),
+        index_engine=_engine(ElasticsearchSettings, "index", "elasticsearch", tables, environment),
     )
+
+
+def engines_toml(settings: Settings) -> str:
+    """The tables of the settings' engines, as the settings file has them; "" when all is embedded."""
+    parts = []
+    for table, name, engine in (
+        ("store", "s3", settings.store_engine),
+        ("catalogue", "postgresql", settings.catalogue_engine),
+        ("index", "elasticsearch", settings.index_engine),
+    ):
+        if engine is not None:
+            rows = {"engine": name} | {each.name: getattr(engine, each.name) for each in fields(engine)}
+            # A JSON string is a TOML string.
+            parts.append(f"\n[{table}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in rows.items()))
+    return ENGINES_NOTE + "".join(parts) if parts else ""
+
+
+_Engine = TypeVar("_Engine", S3Settings, PostgresSettings, ElasticsearchSettings)
+
+
+def _engine(
+    kind: type[_Engine], table: str, name: str, tables: Mapping[str, Any], environment: Mapping[str, str]
+) -> _Engine | None:
+    """The engine of a table; None where the table is missing or names no engine."""
+    written = tables.get(table)
+    if not written:
+        return None
+    if not isinstance(written, dict) or written.get("engine") != name:
+        raise BadInput(
+            f"設定 [{table}] の engine は「{name}」だけです。直すか、表を消してください。",
+            f'The engine of [{table}] in the settings can only be "{name}". Correct it, or remove the table.',
+            code="settings.value",
+        )
+    values: dict[str, Any] = {}
+    known = {each.name: each for each in fields(kind)}
+    for unknown in sorted(set(written) - set(known) - {"engine"}):
+        raise BadInput(
+            f"設定 [{table}] に知らない項目「{unknown}」があります。名前を確かめてください。",
+            f'[{table}] in the settings has an unknown field "{unknown}". Check its name.',
+            code="settings.value",
+        )
+    for each in known.values():
+        value = environment.get(f"DAICHO_{table}_{each.name}".upper()) or written.get(each.name)
+        whole = each.type == "int"
+        if value is None and each.default is not MISSING:
+            continue
+        if value is None or (whole and not str(value).isdigit()) or (not whole and not isinstance(value, str)):
+            raise BadInput(
+                f"設定 [{table}] の {each.name} がないか、正しくありません。{'整数' if whole else '文字列'}で書いてください。",
+                f"{each.name} of [{table}] in the settings is missing or wrong; give a {'whole number' if whole else 'string'}.",
+                code="settings.value",
+            )
+        values[each.name] = int(value) if whole else value
+    engine = kind(**values)
+    if isinstance(engine, S3Settings) and (engine.lock_mode not in LOCK_MODES or not 1 <= engine.lock_days <= 3650):
+        raise BadInput(
+            "設定 [store] の lock_mode は COMPLIANCE か GOVERNANCE、lock_days は 1 から 3650 にしてください。",
+            "In [store] of the settings, lock_mode is COMPLIANCE or GOVERNANCE and lock_days 1 to 3650.",
+            code="settings.value",
+        )
+    return engine
+
+
+LOCK_MODES = ("COMPLIANCE", "GOVERNANCE")
+
+
+def _parsed(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(
+            f"設定ファイル {file} を読めません（{error}）。直してから、もう一度実行してください。",
+            f"The settings file {file} cannot be read ({error}). Mend it and run the command again.",
+            code="settings.broken",
+        ) from error
