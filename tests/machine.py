@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import NoReturn, TypeVar
 
 import pytest
+
+from tests.servers.build import Missing
+
+_Server = TypeVar("_Server")
 
 PACKAGES = {
     "age": "age",
@@ -30,8 +37,24 @@ def need_file(path: str | Path, packages: str) -> None:
         _leave_out(f"{Path(path).name} is not on this machine: apt install {packages}")
 
 
-def _leave_out(reason: str) -> None:
+@contextmanager
+def need_server(running: AbstractContextManager[_Server]) -> Iterator[_Server]:
+    """A server of tests/servers/running.py; leave the tests out that ask for it when this machine cannot have it.
+
+    DAICHO_REQUIRE_SERVERS makes that a failure. A server that is there and does not start is a failure everywhere.
+    """
+    try:
+        server = running.__enter__()
+    except Missing as error:
+        _leave_out(str(error), "DAICHO_REQUIRE_SERVERS")
+    try:
+        yield server
+    finally:
+        running.__exit__(None, None, None)
+
+
+def _leave_out(reason: str, required: str = "DAICHO_REQUIRE_TOOLS") -> NoReturn:
     """Skip the test, or the module that is being imported; fail it where everything is required."""
-    if os.environ.get("DAICHO_REQUIRE_TOOLS"):
+    if os.environ.get(required):
         pytest.fail(reason)
     pytest.skip(reason, allow_module_level=True)
