@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from django.apps import apps
@@ -31,9 +31,35 @@ INDEXED_EVENTS = ("sealed", "edited", "pages_read")
 """Events after which a record is indexed anew."""
 
 
-def exclusive() -> AbstractContextManager[None]:
-    """One transaction that no other writer shares (on SQLite it begins IMMEDIATE)."""
-    return transaction.atomic(durable=True)
+PAST = (Generation, LedgerVersion, Segment, Entry)
+"""Tables whose rows never change; the database refuses it (migration 0002)."""
+
+WRITER = (0x64616963, 1)
+"""PostgreSQL's advisory lock of who writes."""
+
+
+@contextmanager
+def exclusive() -> Iterator[None]:
+    """One transaction that no other writer shares.
+
+    On SQLite it begins IMMEDIATE. On PostgreSQL it first takes a lock that ends with it. READ COMMITTED is right there: every later statement
+    sees what the writer before us committed, whereas a snapshot taken with the first one would be older than the lock.
+
+    Raises:
+        Busy: (PostgreSQL) another writer did not end within half a minute.
+    """
+    if connection.connection is not None and not connection.in_atomic_block and not connection.is_usable():
+        connection.close()  # lost since it was last used; nothing of ours was under way
+    with transaction.atomic(durable=True):
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", WRITER)
+        yield
+
+
+def let_go() -> None:
+    """Give up this thread's connection; the next question opens one. For threads that pause."""
+    connection.close()
 
 
 def last_entry() -> tuple[int, str]:
@@ -133,15 +159,15 @@ def waiting(permitted: Iterable[str], batch_id: str | None = None) -> list[Recor
     rows = Record.objects.filter(state="waiting", ledger_id__in=list(permitted))
     if batch_id is not None:
         rows = rows.filter(batch_id=batch_id)
-    return list(
-        rows.annotate(first=models.Min("sheet__number")).order_by("batch__opened_at", "batch_id", "first", "id")
-    )
+    places = (models.F(name).asc(nulls_first=True) for name in ("batch__opened_at", "batch_id", "first"))
+    return list(rows.annotate(first=models.Min("sheet__number")).order_by(*places, "id"))
 
 
 def waiting_places(batch_id: str) -> list[tuple[int, str]]:
     """(number of the first sheet, record) of the batch's waiting records, in that order."""
     rows = Record.objects.filter(state="waiting", batch_id=batch_id).annotate(first=models.Min("sheet__number"))
-    return [(first or 0, record) for first, record in rows.order_by("first", "id").values_list("first", "id")]
+    placed = rows.order_by(models.F("first").asc(nulls_first=True), "id")
+    return [(first or 0, record) for first, record in placed.values_list("first", "id")]
 
 
 def waiting_items(record_ids: Iterable[str]) -> list[WaitingItem]:
@@ -199,8 +225,11 @@ def digest_rows() -> Iterator[tuple[str, dict[str, Any]]]:
             [model._meta.pk.attname],
         )
         columns = [field.attname for field in model._meta.concrete_fields if not isinstance(field, models.BigAutoField)]
-        for row in model.objects.order_by(*key).values(*columns).iterator(chunk_size=2000):
-            yield name, row
+        rows = model.objects.order_by(*key).values(*columns)
+        # Outside of a transaction PostgreSQL copies the whole table before it gives the first row.
+        with transaction.atomic() if connection.vendor == "postgresql" else nullcontext():
+            for row in rows.iterator(chunk_size=2000):
+                yield name, row
 
 
 def _digested() -> list[tuple[str, Any]]:
@@ -213,7 +242,39 @@ def _digested() -> list[tuple[str, Any]]:
 
 
 def integrity() -> str:
-    """What the database itself says of its file: "ok" or the first complaint."""
+    """What the database itself says of its file, or of the protection of the past: "ok" or the first complaint."""
     with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            for table in sorted(model._meta.db_table for model in PAST):
+                cursor.execute(UNPROTECTED, {"table": table})
+                if (row := cursor.fetchone()) is not None:
+                    return f"{table}: {row[0]}"
+            cursor.execute(UNSAFE)
+            row = cursor.fetchone()
+            return row[0] if row else "ok"
         cursor.execute("PRAGMA quick_check(1)")
         return str(cursor.fetchone()[0])
+
+
+UNPROTECTED = """
+SELECT complaint FROM (VALUES
+    (1, 'the trigger that protects the past is missing or switched off', NOT EXISTS (
+        SELECT FROM pg_trigger WHERE tgrelid = %(table)s::regclass AND tgname = replace(%(table)s, 'records', 'past')
+            AND tgenabled = 'A' AND tgtype & 58 = 58 AND tgqual IS NULL)),
+    (2, 'the role of the application may change the past', has_table_privilege(%(table)s, 'UPDATE, DELETE, TRUNCATE, TRIGGER')
+        OR has_any_column_privilege(%(table)s, 'UPDATE')),
+    (3, 'the role of the application owns the table', (
+        SELECT pg_has_role(tableowner, 'MEMBER') FROM pg_tables WHERE schemaname = current_schema() AND tablename = %(table)s))
+) AS complaints(number, complaint, holds) WHERE holds ORDER BY number LIMIT 1
+"""
+"""58: the bits of BEFORE, DELETE, UPDATE and TRUNCATE (`catalog/pg_trigger.h`)."""
+
+UNSAFE = """
+SELECT complaint FROM (VALUES
+    (1, 'the role of the application may create in the schema', has_schema_privilege(current_schema(), 'CREATE')),
+    (2, 'synchronous_commit is off', current_setting('synchronous_commit') = 'off'),
+    (3, 'fsync is off', current_setting('fsync') = 'off'),
+    (4, 'pages failed their checksum', coalesce((
+        SELECT checksum_failures FROM pg_stat_database WHERE datname = current_database()), 0) > 0)
+) AS complaints(number, complaint, holds) WHERE holds ORDER BY number LIMIT 1
+"""

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from django.core.management import call_command
 from django.db import connections
+from django.db.utils import load_backend
+from psycopg import sql
 
 from access.decide import Actor
 from core.clock import FixedClock
 from core.ids import RandomIds
+from core.settings import PostgresSettings
 from ingest.form import Form, ItemReading, Zone
 from records import queries
 from records.archive import pack
@@ -32,6 +37,7 @@ from records.stores import Stores
 from search.memory import MemoryIndex
 from storage.cipher import encrypt
 from storage.memory import MemoryDerivatives, MemoryJournal, MemoryKeys, MemoryObjects
+from wiring.postgresql import server
 
 NOW = datetime(2026, 4, 1, 0, 30, tzinfo=UTC)
 PNG = b"\x89PNG\r\n\x1a\n blank form"
@@ -46,17 +52,56 @@ ITEMS = (
 
 
 @contextmanager
-def use_catalogue(file: Path) -> Iterator[None]:
-    """Point the process's catalogue at a file for a while."""
-    connection = connections["default"]
-    before = connection.settings_dict["NAME"]
-    connection.close()
-    connection.settings_dict["NAME"] = str(file)
+def use_database(told: dict[str, Any]) -> Iterator[None]:
+    """Let this thread's catalogue be another database for a while.
+
+    Args:
+        told: what Django's `DATABASES` says of it (`wiring.catalogue.django_database`).
+    """
+    before = connections["default"]
+    before.close()
+    conf = connections.configure_settings({"default": told})["default"]
+    connections["default"] = load_backend(conf["ENGINE"]).DatabaseWrapper(conf, "default")
     try:
         yield
     finally:
-        connection.close()
-        connection.settings_dict["NAME"] = before
+        connections["default"].close()
+        connections["default"] = before
+
+
+@contextmanager
+def use_catalogue(file: Path) -> Iterator[None]:
+    """Let this thread's catalogue be an SQLite file for a while."""
+    with use_database(connections.settings["default"] | {"NAME": str(file)}):
+        yield
+
+
+def use_server(where: PostgresSettings) -> AbstractContextManager[None]:
+    """Let this thread's catalogue be in a database of PostgreSQL for a while."""
+    return use_database(server.django_database(where))
+
+
+def put_blank(blank: Path, place: Path) -> None:
+    """Let `place` be an empty catalogue, whatever it was."""
+    connections["default"].close()
+    for suffix in ("-wal", "-shm"):
+        place.with_name(place.name + suffix).unlink(missing_ok=True)
+    shutil.copyfile(blank, place)
+
+
+def empty_tables(superuser: psycopg.Connection[Any]) -> None:
+    """Empty every table of a catalogue on PostgreSQL, the past too, which its protection refuses to everybody else."""
+    connections["default"].close()
+    with superuser.transaction():
+        names = superuser.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'daicho'").fetchall()
+        tables = [sql.Identifier("daicho", name) for (name,) in names if name != "django_migrations"]
+        for table in tables:
+            superuser.execute(sql.SQL("ALTER TABLE {} DISABLE TRIGGER USER").format(table))
+        superuser.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(sql.SQL(",").join(tables)))
+        for table in tables:
+            superuser.execute(sql.SQL("ALTER TABLE {} ENABLE TRIGGER USER").format(table))
+        for name in ("generation", "ledgerversion", "segment", "entry"):
+            superuser.execute(f"ALTER TABLE daicho.daicho_records_{name} ENABLE ALWAYS TRIGGER daicho_past_{name}")
 
 
 def empty_catalogue(file: Path) -> Path:

@@ -106,52 +106,39 @@ def told(house: House) -> Any:
     return sorted(map(repr, records)), batches, sorted(hits), events, items
 
 
-@pytest.fixture
-def anew(tmp_path: Path, blank_catalogue: Path) -> Callable[[], House]:
-    """Makes one house after another, each with an empty catalogue."""
-    place = tmp_path / "catalogue.sqlite3"
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_broken_at_every_write(name: str, emptied: Callable[[], None], tmp_path: Path, blank_catalogue: Path) -> None:
+    before, work = OPERATIONS[name]
 
-    def made() -> House:
-        from django.db import connection
-
-        connection.close()
-        for suffix in ("", "-wal", "-shm"):
-            place.with_name(place.name + suffix).unlink(missing_ok=True)
-        shutil.copyfile(blank_catalogue, place)
+    def anew() -> House:
+        emptied()
         return House.founded()
 
-    return made
-
-
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_broken_at_every_write(name: str, anew: Callable[[], House], tmp_path: Path, blank_catalogue: Path) -> None:
-    before, work = OPERATIONS[name]
-    with use_catalogue(tmp_path / "catalogue.sqlite3"):
-        house = anew()
-        given = before(house)
-        house.switch.seen.clear()
-        work(house, given)
-        expected = told(house)
-        writes = list(house.switch.seen)
-        assert "append" in writes
-        for nth in range(1, len(writes) + 1):
-            for moment in ("before", "after"):
-                house = anew()
-                given = before(house)
-                house.switch.seen.clear()
-                house.switch.breaks_at, house.switch.moment = nth, moment
-                with pytest.raises(PowerCut):
-                    work(house, given)
-                where = f"{name}: {moment} write {nth} ({writes[nth - 1]})"
-                acknowledged = Segment.objects.count()
-                house.restarted()
-                assert house.stores.journal.last() == Segment.objects.count() >= acknowledged, where
+    house = anew()
+    given = before(house)
+    house.switch.seen.clear()
+    work(house, given)
+    expected = told(house)
+    writes = list(house.switch.seen)
+    assert "append" in writes
+    for nth in range(1, len(writes) + 1):
+        for moment in ("before", "after"):
+            house = anew()
+            given = before(house)
+            house.switch.seen.clear()
+            house.switch.breaks_at, house.switch.moment = nth, moment
+            with pytest.raises(PowerCut):
                 work(house, given)
-                assert told(house) == expected, where
-                result = verify(house.stores)
-                assert result.findings == [], where
-                digest = catalogue_digest()
-                assert house.rebuilt_digest(blank_catalogue, tmp_path / "again.sqlite3") == digest, where
+            where = f"{name}: {moment} write {nth} ({writes[nth - 1]})"
+            acknowledged = Segment.objects.count()
+            house.restarted()
+            assert house.stores.journal.last() == Segment.objects.count() >= acknowledged, where
+            work(house, given)
+            assert told(house) == expected, where
+            result = verify(house.stores)
+            assert result.findings == [], where
+            digest = catalogue_digest()
+            assert house.rebuilt_digest(blank_catalogue, tmp_path / "again.sqlite3") == digest, where
 
 
 def test_a_segment_without_its_commit_is_taken_in(house: House) -> None:
@@ -228,23 +215,15 @@ class AnyOrder(RuleBasedStateMachine):
 
     blank: Path
     folder: Path
+    emptied: Callable[[], None]
 
     @initialize()
     def found(self) -> None:
-        place = self.folder / "any.sqlite3"
-        self.context = use_catalogue(place)
-        self.context.__enter__()
-        for suffix in ("", "-wal", "-shm"):
-            place.with_name(place.name + suffix).unlink(missing_ok=True)
-        shutil.copyfile(self.blank, place)
+        self.emptied()
         self.house = House.founded()
         self.house.ledger()
         self.batches: list[str] = []
         self.acknowledged: dict[str, int] = {}
-
-    def teardown(self) -> None:
-        if hasattr(self, "context"):
-            self.context.__exit__(None, None, None)
 
     def _do(self, work: Callable[[], Any], nth: int, moment: str) -> Any:
         switch = self.house.switch
@@ -339,10 +318,10 @@ class AnyOrder(RuleBasedStateMachine):
             assert {(hit.record, hit.generation) for hit in page.hits} == set(sealed)
 
 
-def test_operations_in_any_order(tmp_path: Path, blank_catalogue: Path) -> None:
+def test_operations_in_any_order(emptied: Callable[[], None], tmp_path: Path, blank_catalogue: Path) -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
-    AnyOrder.blank, AnyOrder.folder = blank_catalogue, tmp_path
+    AnyOrder.blank, AnyOrder.folder, AnyOrder.emptied = blank_catalogue, tmp_path, staticmethod(emptied)
     run_state_machine_as_test(
         AnyOrder,
         settings=settings(
@@ -413,6 +392,7 @@ def test_of_two_processes_one_wins(small: Installation, tmp_path: Path) -> None:
     assert [one["generation"] for one in content(here.data)["records"]].count(2) == 1
 
 
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 def test_the_database_alone_refuses_to_change_the_past(house: House, tmp_path: Path) -> None:
     """Not only our code: any program that opens the file."""
     house.ledger()
