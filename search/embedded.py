@@ -11,16 +11,19 @@ its sums only where it reads headers, and a rebuild (the records are the truth) 
 
 `upto` lies in a document of its own, replaced in the same commit as the documents it speaks of, so the two cannot
 differ.
+
+The folder holds a note and numbered folders: the note says which of them is the index, and what made it. A renewal
+fills another one and replaces the note; what looks at the note before each question follows it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+import shutil
 import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any as Anything
@@ -32,13 +35,14 @@ from tantivy import FieldType, Occur, Order
 from core.errors import BadInput, Busy, DaichoError, IndexOutdated, StorageFull, StoreDamaged
 from search import plan
 from search.normalise import FINGERPRINT, normalise
-from search.port import All, Any, Contains, Document, Equals, Has, Not, Page, Query, Scope
+from search.port import All, Any, Contains, Document, Equals, Has, Not, Page, Query, Scope, SearchIndex
+from search.terms import exact, pairs
 
-LAYOUT = 1
+LAYOUT = 2
 """Raised with every change of the fields or of how tokens are written."""
 
-_MADE_BY = "daicho-index.json"
-_END = "\x03"
+_NOTE = "daicho-index.json"
+_FRESH_NOTE = _NOTE + ".new"
 _HEAP = 64_000_000
 """Bytes the writer may hold before it writes a segment: it runs beside the workers that read characters."""
 
@@ -65,15 +69,6 @@ def _schema() -> tantivy.Schema:
 def _name(name: str) -> str:
     # A name that is one token and one step of a JSON path, whatever characters people gave it.
     return quote(name, safe="").replace(".", "%2E")
-
-
-def _pairs(text: str) -> list[str]:
-    """Each character with the one after it, the last with the end sign."""
-    return [a + b for a, b in zip(text, text[1:] + _END, strict=True)]
-
-
-def _exact(item: str, text: str) -> str:
-    return hashlib.blake2b(json.dumps([item, text]).encode(), digest_size=16).hexdigest()
 
 
 def _record_prefix(record: str) -> int:
@@ -111,14 +106,18 @@ def _read(written: bytes) -> plan.Key:
     return (sort, record, generation, partition)
 
 
+def _busy() -> DaichoError:
+    return Busy(
+        "別の処理が検索索引に書き込み中です。しばらくしてからもう一度実行してください。",
+        "Another process is writing the search index. Try again later.",
+        code="index.busy",
+    )
+
+
 def _damaged(cause: BaseException) -> DaichoError:
     words = str(cause)
     if "LockBusy" in words:
-        return Busy(
-            "別の処理が検索索引に書き込み中です。しばらくしてからもう一度実行してください。",
-            "Another process is writing the search index. Try again later.",
-            code="index.busy",
-        )
+        return _busy()
     if "No space left" in words or "StorageFull" in words or "QuotaExceeded" in words:
         return StorageFull(
             "検索索引を書く空き容量がありません。空きを作ってからもう一度実行してください。",
@@ -156,54 +155,109 @@ class TantivyIndex:
     """
 
     def __init__(self, folder: Path) -> None:
+        self._open(folder)
+
+    def _open(self, folder: Path, filling: Path | None = None) -> None:
+        """Open the index that the note names, or the one being filled, which no note names yet."""
         self._folder = folder
+        self._filling = filling
         self._schema = _schema()
         self._writing = threading.Lock()
         self._loading = threading.Lock()
         self._seen: tuple[int, int, int] | None = None
-        _claim(folder)
+        if filling is None:
+            _claim(folder)
+        self._at = self._place()
         with _edge():
-            self._index = tantivy.Index(self._schema, str(folder))
+            self._at.mkdir(exist_ok=True)
+            self._index = tantivy.Index(self._schema, str(self._at))
             self._index.config_reader("manual")
             self._searcher = self._index.searcher()
         self._fresh()
+
+    @classmethod
+    def renewed(cls, folder: Path, fill: Callable[[SearchIndex], None]) -> TantivyIndex:
+        """Fill a new index beside the present one, which goes on answering, then put it in its place in one step.
+
+        Works where the present one is outdated, damaged or missing. What a renewal that was broken off left is removed
+        first, so there must be one at a time.
+        """
+        with _edge():
+            folder.mkdir(parents=True, exist_ok=True)
+            if not _ours(folder):
+                raise _damaged(ValueError("a folder with other files"))
+            fresh = folder / str(
+                1 + max((int(path.name) for path in folder.iterdir() if path.name.isdigit()), default=0)
+            )
+            present = _named(folder)
+            if present is not None:
+                _clear(folder, present)
+        try:
+            filling = cls.__new__(cls)
+            filling._open(folder, fresh)
+            fill(filling)
+            with _edge():
+                _write_note(folder, fresh)
+        except BaseException:
+            if _named(folder) != fresh:
+                shutil.rmtree(fresh, ignore_errors=True)
+            raise
+        with _edge():
+            _clear(folder, fresh)
+        return cls(folder)
 
     def write(self, documents: Iterable[Document], gone: Iterable[str], upto: int) -> None:
         removed = frozenset(gone)
         written: dict[str, int] = dict.fromkeys(removed, 0)
         with self._writing:
-            with _edge():
-                writer = self._index.writer(_HEAP, 1)
+            self._fresh()
+            at = self._at
             try:
-                with _edge():
-                    # A process killed while it committed leaves files under names that this commit may choose again (a
-                    # segment's deletes are named by a counter), and the engine refuses to write over them.
-                    writer.garbage_collect_files()
-                    for record in removed:
-                        writer.delete_documents_by_query(self._term("record", record))
-                for document in plan.checked(documents, removed):
-                    with _edge():
-                        if document.record not in written:
-                            writer.delete_documents_by_query(self._term("record", document.record))
-                            written[document.record] = 0
-                        writer.add_document(_document(document))
-                        written[document.record] += 1
-                with _edge():
-                    writer.delete_documents_by_query(self._term("state", "upto"))
-                    mark = tantivy.Document()
-                    mark.add_text("state", "upto")
-                    mark.add_integer("upto", upto)
-                    writer.add_document(mark)
-                    writer.commit()
-            except BaseException:
-                with _edge():
-                    writer.rollback()
-                    writer.wait_merging_threads()
+                self._commit(documents, removed, written, upto)
+                self._assert_written(written)
+            except StoreDamaged as error:
+                if self._place() != at:
+                    raise _busy() from error
                 raise
+            if self._place() != at:
+                # It was exchanged meanwhile: what we wrote has gone with the old one.
+                raise _busy()
+
+    def _commit(
+        self, documents: Iterable[Document], removed: frozenset[str], written: dict[str, int], upto: int
+    ) -> None:
+        """The write itself; `written` counts the generations of each record."""
+        with _edge():
+            writer = self._index.writer(_HEAP, 1)
+        try:
             with _edge():
-                # Also lets the lock go; a writer dropped without it would throw its merges away.
+                # A process killed while it committed leaves files under names that this commit may choose again (a
+                # segment's deletes are named by a counter), and the engine refuses to write over them.
+                writer.garbage_collect_files()
+                for record in removed:
+                    writer.delete_documents_by_query(self._term("record", record))
+            for document in plan.checked(documents, removed):
+                with _edge():
+                    if document.record not in written:
+                        writer.delete_documents_by_query(self._term("record", document.record))
+                        written[document.record] = 0
+                    writer.add_document(_document(document))
+                    written[document.record] += 1
+            with _edge():
+                writer.delete_documents_by_query(self._term("state", "upto"))
+                mark = tantivy.Document()
+                mark.add_text("state", "upto")
+                mark.add_integer("upto", upto)
+                writer.add_document(mark)
+                writer.commit()
+        except BaseException:
+            with _edge():
+                writer.rollback()
                 writer.wait_merging_threads()
-            self._assert_written(written)
+            raise
+        with _edge():
+            # Also lets the lock go; a writer dropped without it would throw its merges away.
+            writer.wait_merging_threads()
 
     def _assert_written(self, written: dict[str, int]) -> None:
         # The engine has been seen to ignore deletes without a word, which would leave old personal data searchable.
@@ -288,21 +342,31 @@ class TantivyIndex:
             )
         return {str(bucket["key"])[1:]: int(bucket["doc_count"]) for bucket in answer["buckets"]}
 
+    def _place(self) -> Path:
+        return self._filling or _read_note(self._folder)
+
     def _fresh(self, *, force: bool = False) -> tantivy.Searcher:
-        """A searcher over the last commit of any process."""
+        """A searcher over the last commit of any process, in the index that the note names now."""
         with self._loading:
-            try:
-                state = (self._folder / "meta.json").stat()
-            except OSError as error:
-                raise _damaged(error) from error
-            now = (state.st_ino, state.st_mtime_ns, state.st_size)
-            if force or now != self._seen:
-                _check_made_by(self._folder)
-                with _edge():
-                    self._index.reload()
-                    self._searcher = self._index.searcher()
-                self._seen = now
-            return self._searcher
+            while True:
+                place = self._place()
+                try:
+                    state = (place / "meta.json").stat()
+                    now = (state.st_ino, state.st_mtime_ns, state.st_size)
+                    if force or place != self._at or now != self._seen:
+                        with _edge():
+                            if place != self._at:
+                                # Only opened, never made: it may be removed at this moment.
+                                self._index = tantivy.Index.open(str(place))
+                                self._index.config_reader("manual")
+                                self._at = place
+                            self._index.reload()
+                            self._searcher = self._index.searcher()
+                        self._seen = now
+                    return self._searcher
+                except (OSError, StoreDamaged) as error:
+                    if self._place() == place:
+                        raise _damaged(error) from error
 
     def _term(self, field: str, value: str) -> tantivy.Query:
         return tantivy.Query.term_query(self._schema, field, value, "basic")
@@ -332,7 +396,7 @@ class TantivyIndex:
             case Equals(text, item):
                 if not plan.permitted(item, items):
                     return tantivy.Query.empty_query()
-                return self._term("exact", _exact(item, text))
+                return self._term("exact", exact(item, text))
             case Has(facet, value):
                 if not plan.facet_permitted(facet, items):
                     return tantivy.Query.empty_query()
@@ -353,10 +417,10 @@ class TantivyIndex:
         if len(text) == 1:
             pattern = "".join("\\" + c if c in _REGEX_SIGNS else c for c in head + text)
             return tantivy.Query.regex_query(self._schema, field, pattern + ".")
-        pairs = [head + pair for pair in _pairs(text)[:-1]]
-        if len(pairs) == 1:
-            return self._term(field, pairs[0])
-        return tantivy.Query.phrase_query(self._schema, field, [*pairs])
+        headed = [head + pair for pair in pairs(text)[:-1]]
+        if len(headed) == 1:
+            return self._term(field, headed[0])
+        return tantivy.Query.phrase_query(self._schema, field, [*headed])
 
 
 def _some(queries: list[tantivy.Query]) -> tantivy.Query:
@@ -388,10 +452,10 @@ def _document(document: Document) -> tantivy.Document:
         for text in texts:
             folded = normalise(text)
             if folded:
-                pairs = _pairs(folded)
-                everything.append(" ".join(pairs))
-                headed.append(head + f" {head}".join(pairs))
-                made.add_text("exact", _exact(item, folded))
+                words = pairs(folded)
+                everything.append(" ".join(words))
+                headed.append(head + f" {head}".join(words))
+                made.add_text("exact", exact(item, folded))
     if everything:
         made.add_text("any", " ".join(everything))
         made.add_text("items", " ".join(headed))
@@ -408,36 +472,80 @@ def _document(document: Document) -> tantivy.Document:
 
 def _claim(folder: Path) -> None:
     """Make the folder ours, or check that it is: the note is durable before the engine writes anything."""
-    note = folder / _MADE_BY
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if note.exists():
-            _check_made_by(folder)
-            return
-        if any(folder.iterdir()):
-            raise _damaged(ValueError("a folder with other files"))
-        fresh = folder / (_MADE_BY + ".new")
-        with fresh.open("w", encoding="utf-8") as file:
-            json.dump({"layout": LAYOUT, "normaliser": FINGERPRINT}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(note)
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        if not (folder / _NOTE).exists():
+            if any(path.name != _FRESH_NOTE for path in folder.iterdir()):
+                raise _damaged(ValueError("a folder with other files"))
+            _write_note(folder, folder / "1")
     except OSError as error:
         raise _damaged(error) from error
+    _read_note(folder)
 
 
-def _check_made_by(folder: Path) -> None:
+def _write_note(folder: Path, place: Path) -> None:
+    """Name `place` as the index, durably and in one step."""
+    _sync(folder)
+    fresh = folder / _FRESH_NOTE
+    with fresh.open("w", encoding="utf-8") as file:
+        json.dump({"layout": LAYOUT, "normaliser": FINGERPRINT, "folder": place.name}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(folder / _NOTE)
+    _sync(folder)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        made_by = json.loads((folder / _MADE_BY).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _damaged(error) from error
-    if made_by != {"layout": LAYOUT, "normaliser": FINGERPRINT}:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_note(folder: Path) -> Path:
+    """Where the index lies; `IndexOutdated` when another version made it."""
+    note = _note(folder)
+    if (note.get("layout"), note.get("normaliser")) != (LAYOUT, FINGERPRINT):
         raise IndexOutdated(
             "検索索引は別の版で作られています。`daicho rebuild` で作り直してください。",
             "The search index was made by another version. Make it again with `daicho rebuild`.",
         )
+    name = str(note.get("folder"))
+    if not name.isdigit():
+        raise _damaged(ValueError("no folder in the note"))
+    return folder / name
+
+
+def _named(folder: Path) -> Path | None:
+    """The folder that the note names, whatever version wrote it; None where it cannot be told."""
+    try:
+        name = str(_note(folder).get("folder"))
+    except StoreDamaged:
+        return None
+    return folder / name if name.isdigit() else None
+
+
+def _note(folder: Path) -> dict[str, Anything]:
+    try:
+        note = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(error) from error
+    if not isinstance(note, dict):
+        raise _damaged(ValueError("not a note"))
+    return note
+
+
+def _ours(folder: Path) -> bool:
+    """Whether all in the folder may be removed: it is empty, or holds an index of whatever layout and state."""
+    names = {path.name for path in folder.iterdir()}
+    return bool(names & {_NOTE, "meta.json"}) or all(name.isdigit() or name == _FRESH_NOTE for name in names)
+
+
+def _clear(folder: Path, kept: Path) -> None:
+    """Remove all but the note and the folder it names."""
+    for path in folder.iterdir():
+        if path.is_dir() and path != kept:
+            shutil.rmtree(path, ignore_errors=True)
+        elif not path.is_dir() and path.name != _NOTE:
+            path.unlink(missing_ok=True)

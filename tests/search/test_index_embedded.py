@@ -18,12 +18,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.errors import IndexOutdated, StoreDamaged
+from core.errors import Busy, IndexOutdated, StoreDamaged
 from search.embedded import TantivyIndex, _record_prefix
 from search.memory import MemoryIndex
 from search.normalise import normalise
 from search.port import Contains, Document, Scope, SearchIndex
 from tests.contracts.index_contract import EVERYTHING, OPEN, IndexContract, doc, found, walk
+from tests.search.renewal import RenewalContract, Site
 
 
 @pytest.fixture
@@ -40,6 +41,47 @@ def index(tmp_path: Path) -> SearchIndex:
 
 class TestTantivyIndex(IndexContract):
     pass
+
+
+class TestRenewal(RenewalContract):
+    @pytest.fixture
+    def site(self, tmp_path: Path) -> Site:
+        folder = tmp_path / "index"
+
+        def hurt(how: str) -> None:
+            if how == "missing":
+                shutil.rmtree(folder)
+            elif how == "outdated":
+                # As layout 1 was: no folder within the folder.
+                shutil.rmtree(folder / "1")
+                (folder / "daicho-index.json").write_text('{"layout": 1, "normaliser": "1/15.0.0"}')
+                (folder / "meta.json").write_text("{}")
+            else:
+                (folder / "daicho-index.json").write_bytes(b"")
+
+        return Site(TantivyIndex, (folder,), lambda: [p.name for p in folder.iterdir() if p.is_dir()], hurt)
+
+
+def test_a_renewal_does_not_clear_a_folder_of_others(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("keep")
+    with pytest.raises(StoreDamaged):
+        TantivyIndex.renewed(tmp_path, lambda fresh: fresh.write((), (), 1))
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_a_write_that_a_renewal_overtakes_is_refused(tmp_path: Path) -> None:
+    index = TantivyIndex(tmp_path / "index")
+
+    def documents() -> Iterator[Document]:
+        yield doc("r-1", "山")
+        TantivyIndex.renewed(tmp_path / "index", lambda fresh: fresh.write([doc("r-2", "山")], (), 1))
+
+    with pytest.raises(Busy) as caught:
+        index.write(documents(), (), 2)
+    assert caught.value.code == "index.busy"
+    assert (index.upto(), found(index, "山")) == (1, ["r-2"])
+    index.write([doc("r-1", "山")], (), 2)
+    assert (index.upto(), found(index, "山")) == (2, ["r-1", "r-2"])
 
 
 def test_another_object_sees_each_commit_at_once(tmp_path: Path) -> None:
@@ -68,14 +110,18 @@ def test_a_folder_of_others_is_not_taken(tmp_path: Path) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.stat().st_size and p.suffix != ".lock" and p.name != ".managed.json")
+    return sorted(
+        p
+        for p in folder.rglob("*")
+        if p.is_file() and p.stat().st_size and p.suffix != ".lock" and p.name != ".managed.json"
+    )
 
 
 def test_damage_gives_a_coded_error_or_the_truth(tmp_path: Path) -> None:
     folder = tmp_path / "index"
     TantivyIndex(folder).write([doc(f"r-{n}", "山田太郎") for n in range(20)], (), 1)
-    names = [path.name for path in _files(folder)]
-    assert {"meta.json", "daicho-index.json"} < set(names)
+    names = [str(path.relative_to(folder)) for path in _files(folder)]
+    assert {"1/meta.json", "daicho-index.json"} < set(names)
     refused = 0
     for name in names:
         for damage in (lambda b: b"", lambda b: b[: len(b) // 2], lambda b: b"\xff" * len(b), None):
