@@ -28,18 +28,10 @@ from core.clock import Clock, SystemClock, stamp
 from core.errors import BadInput, Conflict, DigestMismatch, NotReady
 from storage import durable
 from storage.canonical import canonical, sha256_hex, sha512_hex
-from storage.filesystem import (
-    ROOT_PLACES,
-    FilesystemDerivatives,
-    FilesystemJournal,
-    FilesystemObjects,
-    derivative_place,
-    object_place,
-    open_store,
-    segment_place,
-)
+from storage.filesystem import FilesystemDerivatives, FilesystemJournal, FilesystemObjects, open_store
 from storage.inventory import NAME, OBJECT_DECLARATION, SIDECAR, parsed, sidecar
 from storage.keys import FilesystemKeys, forget, wrapped_place
+from storage.places import ROOT_PLACES, derivative_place, object_place, segment_place
 
 BACKUP_FORMAT = 1
 

@@ -17,20 +17,19 @@ import errno
 import fcntl
 import functools
 import hashlib
-import json
 import os
 import re
 import secrets
 import shutil
 import stat
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.errors import BadInput, Conflict, DigestMismatch, NotReady, StoreDamaged
-from storage import durable
-from storage.canonical import canonical, sha512_hex
+from core.errors import DigestMismatch
+from storage import durable, fixity
+from storage.canonical import sha512_hex
 from storage.inventory import (
     NAME,
     OBJECT_DECLARATION,
@@ -38,37 +37,33 @@ from storage.inventory import (
     SIDECAR,
     Inventory,
     built,
-    is_object_id,
     missing,
     parsed,
     sidecar,
+    unbuilt,
     validated,
 )
-from storage.port import Checked, Finding, NewVersion, Pin
-
-STORE_FORMAT = 1
-
-_LAYOUT = "0003-hash-and-id-n-tuple-storage-layout"
-# 65,536 folders: 150 objects in each at ten million, and one new folder at most for an object in a small store.
-_LAYOUT_CONFIG = {
-    "digestAlgorithm": "sha256",
-    "extensionName": _LAYOUT,
-    "numberOfTuples": 2,
-    "tupleSize": 2,
-}
-# The files that make `objects/` an OCFL storage root, within the store.
-ROOT_PLACES = (
-    f"objects/{ROOT_DECLARATION[0]}",
-    "objects/ocfl_layout.json",
-    f"objects/extensions/{_LAYOUT}/config.json",
+from storage.places import (
+    DERIVATIVE,
+    LAYOUT_WORDS,
+    ROOT_FILES,
+    SEGMENTS_A_FOLDER,
+    STORE_PLACE,
+    derivative_name,
+    derivative_place,
+    described,
+    description,
+    object_place,
+    segment_place,
 )
+from storage.port import Checked, Finding, NewVersion, Pin
+from storage.refusals import conflict, damaged, gap, store_exists
+
 _VERSION = re.compile(r"v([1-9][0-9]{0,8})")
 _TUPLE = re.compile(r"[0-9a-f]{2}")
 _OBJECT_FOLDER = re.compile(r"[a-z0-9%-]{1,300}")
-_SEGMENTS_A_FOLDER = 1000
 _SEGMENT = re.compile(r"([0-9]{6,})\.json")
 _SEGMENT_FOLDER = re.compile(r"[0-9]{4,}")
-_DERIVATIVE = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
 _READ = 1 << 20  # bytes at a time while checking
 
 
@@ -78,69 +73,31 @@ def create_store(root: Path, store_id: str) -> None:
 
     `store.json` comes last, so that a store cut short while it was laid out can simply be created again.
     """
-    if (root / "store.json").exists():
-        raise Conflict(
-            "ここにはすでに保管庫があります。別のフォルダーを指定してください。",
-            "There is a store here already. Give another folder.",
-            code="store.exists",
-        )
+    if (root / STORE_PLACE).exists():
+        raise store_exists()
     with durable.writing():
         root.mkdir(parents=True, exist_ok=True)
-        extension = root / "objects" / "extensions" / _LAYOUT
         with durable.Group(root, 2) as group:
-            for folder in (extension, root / "journal", root / "derived", root / "scratch"):
-                group.mkdir(folder)
-            for path, data in (
-                (root / "objects" / ROOT_DECLARATION[0], ROOT_DECLARATION[1]),
-                (extension / "config.json", _pretty(_LAYOUT_CONFIG)),
-                (
-                    root / "objects" / "ocfl_layout.json",
-                    _pretty(
-                        {"description": "Two pairs of the SHA-256 of the id, then the id itself.", "extension": _LAYOUT}
-                    ),
-                ),
-            ):
-                path.unlink(missing_ok=True)
-                group.write(path, data)
+            for folder in ("objects", "journal", "derived", "scratch"):
+                group.mkdir(root / folder)
+            for place, data in ROOT_FILES.items():
+                group.mkdir((root / place).parent)
+                (root / place).unlink(missing_ok=True)
+                group.write(root / place, data)
             group.sync()
         durable.flush_folder(root.parent)
-        durable.write_new(root / "store.json", canonical({"format": STORE_FORMAT, "id": store_id}) + b"\n")
+        durable.write_new(root / STORE_PLACE, description(store_id))
 
 
 def open_store(root: Path) -> str:
-    """The id of the store in `root`.
-
-    `NotReady`: code `store.missing` (none here), `store.newer` (made by a later daicho), `store.damaged` (its
-    description cannot be read).
-    """
+    """The id of the store in `root`; errors as `places.described`."""
     try:
-        value = json.loads(durable.read_regular(root / "store.json"))
-        number, store_id = value["format"], value["id"]
-        if not isinstance(number, int) or not isinstance(store_id, str):
-            raise TypeError
-    except FileNotFoundError as error:
-        raise NotReady(
-            "ここには保管庫がありません。フォルダーを確かめるか、`daicho init` で作ってください。",
-            "There is no store here. Check the folder, or make one with `daicho init`.",
-            code="store.missing",
-        ) from error
-    except (ValueError, KeyError, TypeError, DigestMismatch) as error:
-        raise NotReady(
-            "保管庫の store.json が壊れています。控えから復元してください。",
-            "The store's store.json is damaged. Restore it from the backup.",
-            code="store.damaged",
-        ) from error
-    if number > STORE_FORMAT:
-        raise NotReady(
-            "この保管庫は、より新しい daicho で作られています。daicho を更新してください。",
-            "This store was made by a later daicho. Update daicho.",
-            code="store.newer",
-        )
-    return store_id
-
-
-def _pretty(value: object) -> bytes:
-    return json.dumps(value, indent=2, sort_keys=True).encode() + b"\n"
+        data = durable.read_regular(root / STORE_PLACE)
+    except FileNotFoundError:
+        return described(None)
+    except DigestMismatch:  # a link, a folder: not what was written
+        return described(b"")
+    return described(data)
 
 
 class _Scratch:
@@ -258,14 +215,14 @@ class FilesystemObjects:
         home = self._home(version.object_id)
         head = self.head(version.object_id)
         if version.number > head + 1:
-            raise _conflict("number")
+            raise conflict("number")
         previous = self._version(home, version.number - 1) if version.number > 1 else None
         data = built(version, previous)
         pin = Pin(version.object_id, version.number, sha512_hex(data))
         target = home / f"v{version.number}"
         if version.number <= head:
             if self._inventory_bytes(home, version.number) != data:
-                raise _conflict("bytes")
+                raise conflict("bytes")
             group.touched(home)
             self._touch_parents(home, group)
             return pin
@@ -300,7 +257,7 @@ class FilesystemObjects:
         if not durable.move_folder(each.scratch, each.target):
             home = self._home(each.pin.object_id)
             if sha512_hex(self._inventory_bytes(home, each.pin.number)) != each.pin.digest:
-                raise _conflict("bytes")  # another writer was first
+                raise conflict("bytes")  # another writer was first
 
     def _touch_parents(self, home: Path, group: durable.Group) -> None:
         """Sync every folder down to the object: whoever made or named it may not have come as far as that."""
@@ -370,13 +327,23 @@ class FilesystemObjects:
         try:
             data = durable.read_regular(self._home(pin.object_id) / content)
         except FileNotFoundError as error:
-            raise _damaged("file.missing") from error
+            raise damaged("file.missing") from error
         if sha512_hex(data) != digest:
-            raise _damaged("digest.mismatch")
+            raise damaged("digest.mismatch")
         return data
 
     def paths(self, pin: Pin) -> dict[str, str]:
         return dict(self._pinned(pin.object_id, pin.number, pin.digest).state)
+
+    def pin(self, object_id: str, number: int) -> Pin:
+        home = self._home(object_id)
+        if number not in self._numbers(home):
+            raise missing("version")
+        return Pin(object_id, number, sha512_hex(self._inventory_bytes(home, number)))
+
+    def exported(self, pin: Pin) -> NewVersion:
+        inventory = self._pinned(pin.object_id, pin.number, pin.digest)
+        return unbuilt(inventory, lambda path: self.read(pin, path))
 
     def objects(self) -> Iterator[str]:
         for home in self._homes():
@@ -403,19 +370,19 @@ class FilesystemObjects:
         try:
             return durable.read_regular(home / f"v{number}" / NAME)
         except FileNotFoundError as error:
-            raise _damaged("file.missing") from error
+            raise damaged("file.missing") from error
 
     def _version(self, home: Path, number: int) -> Inventory:
         """The inventory of version `number`, against its own sidecar only; `DigestMismatch`."""
         data = self._inventory_bytes(home, number)
         if _bytes_or_none(home / f"v{number}" / SIDECAR) != sidecar(data):
-            raise _damaged("digest.mismatch")
+            raise damaged("digest.mismatch")
         try:
             inventory = parsed(data)
         except ValueError as error:
-            raise _damaged("digest.mismatch") from error
+            raise damaged("digest.mismatch") from error
         if inventory.number != number:
-            raise _damaged("digest.mismatch")
+            raise damaged("digest.mismatch")
         return inventory
 
     def _read_pinned(self, object_id: str, number: int, digest: str) -> Inventory:
@@ -424,11 +391,11 @@ class FilesystemObjects:
             raise missing("version")
         data = self._inventory_bytes(home, number)
         if sha512_hex(data) != digest:
-            raise _damaged("digest.mismatch")
+            raise damaged("digest.mismatch")
         try:
             return parsed(data)
         except ValueError as error:
-            raise _damaged("digest.mismatch") from error
+            raise damaged("digest.mismatch") from error
 
     # Checking
 
@@ -445,49 +412,17 @@ class FilesystemObjects:
         if not numbers:
             found("", "missing", "no complete version of this object")
             return checked
-        contents: dict[str, str] = {}
-        inventories: dict[int, Inventory] = {}
-        expected = {OBJECT_DECLARATION[0], NAME, SIDECAR}
-        for number in range(1, max([*numbers, *pinned]) + 1):
-            folder = f"v{number}"
-            if number not in numbers:
-                found(folder, "missing", "the version is not there")
-                continue
-            expected |= {f"{folder}/{NAME}", f"{folder}/{SIDECAR}"}
-            if pinned and number > max(pinned):
-                found(folder, "unacknowledged", "the version was sealed but never acknowledged")
-            data = _bytes_or_none(home / folder / NAME)
-            if data is None:
-                found(f"{folder}/{NAME}", "missing", "the inventory is not there or cannot be read")
-                continue
-            if _bytes_or_none(home / folder / SIDECAR) != sidecar(data):
-                found(f"{folder}/{SIDECAR}", "damaged", "the sidecar does not name the inventory's digest")
-            if number in pinned and sha512_hex(data) != pinned[number]:
-                found(f"{folder}/{NAME}", "inventory", "the inventory is not the one whose digest is pinned")
-                continue
-            try:
-                inventory = parsed(data)
-            except ValueError:
-                found(f"{folder}/{NAME}", "inventory", "the inventory cannot be read as OCFL 1.1")
-                continue
-            if inventory.number != number or inventory.object_id != object_id:
-                found(f"{folder}/{NAME}", "inventory", "the inventory is that of another version or object")
-                continue
-            earlier = inventories.get(number - 1)
-            if earlier and any(inventory.versions[name] != block for name, block in earlier.versions.items()):
-                found(f"{folder}/{NAME}", "inventory", "the inventory tells another history than the version before")
-            inventories[number] = inventory
-            for digest, places in inventory.manifest.items():
-                for place in places:
-                    if contents.setdefault(place, digest) != digest:
-                        found(place, "inventory", "two inventories give different digests for this file")
-        for place in sorted(contents):
-            self._check_file(home, place, contents[place], on_disk, checked)
-        self._check_root(home, numbers[-1], found)
-        unknown = tuple(f"v{number}/content/" for number in numbers if number not in inventories)
+
+        def read(place: str, _: str | None) -> bytes | None:
+            return _bytes_or_none(home / place)
+
+        told = fixity.history(object_id, numbers, pinned, read, found)
+        for place in sorted(told.contents):
+            self._check_file(home, place, told.contents[place], on_disk, checked)
+        fixity.root(numbers[-1], read, found)
         for path, mode in sorted(on_disk.items()):
             # What belongs to a version is unknown without its inventory, which is reported already.
-            if path not in expected and path not in contents and not path.startswith(unknown):
+            if path not in told.expected | told.contents.keys() and not path.startswith(tuple(told.unknown)):
                 found(path, "extra", "not part of the object" if stat.S_ISREG(mode) else "neither a file nor a folder")
         return checked
 
@@ -515,16 +450,6 @@ class FilesystemObjects:
         if hasher.hexdigest() != digest:
             found("damaged", "the bytes are not those that were sealed")
 
-    def _check_root(self, home: Path, head: int, found: Callable[[str, str, str], None]) -> None:
-        if _bytes_or_none(home / OBJECT_DECLARATION[0]) != OBJECT_DECLARATION[1]:
-            found(OBJECT_DECLARATION[0], "damaged", "the declaration is missing or altered")
-        data = _bytes_or_none(home / NAME)
-        if data is None or data != _bytes_or_none(home / f"v{head}" / NAME):
-            older = data is not None and any(data == _bytes_or_none(home / f"v{n}" / NAME) for n in range(1, head))
-            found(NAME, "stale" if older else "damaged", "the root inventory is not that of the latest version")
-        elif _bytes_or_none(home / SIDECAR) != sidecar(data):
-            found(SIDECAR, "damaged", "the sidecar does not name the inventory's digest")
-
     def strays(self) -> list[Finding]:
         """What lies in the store's folder and belongs to nobody: foreign files and folders. `object_id` is empty,
         `path` within the store.
@@ -544,10 +469,13 @@ class FilesystemObjects:
         strays += _foreign(self._top / "journal", set(), set(), self._top, _SEGMENT_FOLDER)
         return strays
 
+    def worm(self) -> bool:
+        return False
+
     def describe(self) -> dict[str, str]:
         return {
             "engine": "filesystem",
-            "layout": f"OCFL 1.1, {_LAYOUT} (SHA-256, 2 x 2), SHA-512",
+            "layout": LAYOUT_WORDS,
             "worm": "no: files are read-only and every change is found by their digests, but nothing here resists the "
             "account daicho runs as, or root",
         }
@@ -568,7 +496,7 @@ class FilesystemJournal:
 
     def append(self, number: int, segment: bytes) -> None:
         if number < 1 or number > self.last() + 1:
-            raise _conflict("number")
+            raise conflict("number")
         path = self._path(number)
         with durable.writing():
             if number == self._last + 1:
@@ -581,10 +509,10 @@ class FilesystemJournal:
                 finally:
                     temporary.unlink(missing_ok=True)
             if durable.read_regular(path) != segment:
-                raise _conflict("bytes")
+                raise conflict("bytes")
             # Also when it was there already: whoever wrote it may not have come as far as this.
             durable.flush_folder(path.parent)
-            if number % _SEGMENTS_A_FOLDER in (0, 1):
+            if number % SEGMENTS_A_FOLDER in (0, 1):
                 durable.flush_folder(self._root)
                 durable.flush_folder(self._path(max(number - 1, 1)).parent)
         self._last = max(self._last, number)
@@ -601,7 +529,7 @@ class FilesystemJournal:
         try:
             return durable.read_regular(self._path(number))
         except FileNotFoundError as error:
-            raise _gap(number) from error
+            raise gap(number) from error
 
     def segments(self, first: int = 1) -> Iterator[tuple[int, bytes]]:
         for number in range(max(first, 1), self.last() + 1):
@@ -616,7 +544,7 @@ class FilesystemJournal:
             numbers += [int(match[1]) for path in folder.iterdir() if (match := _SEGMENT.fullmatch(path.name))]
         last = max(numbers, default=0)
         if len(numbers) != last or 0 in numbers:
-            raise _gap(min(set(range(1, last + 1)) - set(numbers), default=0))
+            raise gap(min(set(range(1, last + 1)) - set(numbers), default=0))
         return last
 
 
@@ -659,35 +587,10 @@ class FilesystemDerivatives:
     def names(self) -> Iterable[str]:
         for first in _folders(self._root, _TUPLE):
             for second in _folders(first, _TUPLE):
-                yield from (path.name for path in second.iterdir() if _DERIVATIVE.fullmatch(path.name))
+                yield from (path.name for path in second.iterdir() if DERIVATIVE.fullmatch(path.name))
 
     def _path(self, name: str) -> Path:
-        if not _DERIVATIVE.fullmatch(name):
-            raise BadInput(
-                "派生物の名前に使えない文字があります。呼び出し側の値を直してください。",
-                "The name of a derivative has characters it may not have. Correct what the caller gives.",
-                code="object.bad",
-            )
-        return self._root.parent / derivative_place(name)
-
-
-def object_place(object_id: str) -> str:
-    """Folder of an object within the store."""
-    digest = hashlib.sha256(object_id.encode()).hexdigest()
-    # The layout percent-encodes all but letters, digits, - and _; what no object can be called finds no folder.
-    name = object_id.replace(".", "%2e") if is_object_id(object_id) else "%"
-    return f"objects/{digest[:2]}/{digest[2:4]}/{name}"
-
-
-def segment_place(number: int) -> str:
-    """Path of a journal segment within the store."""
-    return f"journal/{number // _SEGMENTS_A_FOLDER:04d}/{number:06d}.json"
-
-
-def derivative_place(name: str) -> str:
-    """Path of a derivative within the store."""
-    digest = hashlib.sha256(name.encode()).hexdigest()
-    return f"derived/{digest[:2]}/{digest[2:4]}/{name}"
+        return self._root.parent / derivative_place(derivative_name(name))
 
 
 def _write_inventory(group: durable.Group, folder: Path, data: bytes) -> None:
@@ -757,27 +660,3 @@ def _bytes_or_none(path: Path) -> bytes | None:
         return durable.read_regular(path)
     except (FileNotFoundError, DigestMismatch):
         return None
-
-
-def _damaged(code: str) -> DigestMismatch:
-    return DigestMismatch(
-        "保管庫のファイルが、封印したときのものではありません。`daicho verify` で確かめ、控えから復元してください。",
-        "A file of the store is not what was sealed. Find it with `daicho verify` and restore it from the backup.",
-        code=code,
-    )
-
-
-def _conflict(what: str) -> Conflict:
-    return Conflict(
-        "先に別の内容が書き込まれています。最新の状態を読み直してからやり直してください。",
-        f"Something else was written first (other {what}). Read the present state and try again.",
-        code=f"storage.other_{what}",
-    )
-
-
-def _gap(number: int) -> StoreDamaged:
-    return StoreDamaged(
-        f"記録簿の {number} 番がありません。控えから復元してください。",
-        f"Segment {number} of the journal is missing. Restore it from the backup.",
-        code="journal.gap",
-    )

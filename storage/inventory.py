@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,6 +114,25 @@ def built(version: NewVersion, previous: Inventory | None) -> bytes:
         "versions": versions,
     }
     return canonical(value) + b"\n"
+
+
+def unbuilt(inventory: Inventory, read: Callable[[str], bytes]) -> NewVersion:
+    """The newest version of `inventory` as it was handed to `built`; `read` gives the bytes of a logical path."""
+    block = inventory.versions[f"v{inventory.number}"]
+    own = {
+        path
+        for path, digest in inventory.state.items()
+        if content_path(inventory.number, path) in inventory.manifest[digest]
+    }
+    return NewVersion(
+        inventory.object_id,
+        inventory.number,
+        {path: read(path) for path in sorted(own)},
+        block["created"],
+        block["user"]["name"],
+        block["message"],
+        tuple(sorted(set(inventory.state) - own)),
+    )
 
 
 def sidecar(inventory: bytes) -> bytes:

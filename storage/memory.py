@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from core.errors import Conflict, DigestMismatch, KeysMissing
 from storage.canonical import sha512_hex
 from storage.cipher import new_identity
-from storage.inventory import built, content_path, missing, parsed, validated
+from storage.inventory import built, content_path, missing, parsed, unbuilt, validated
 from storage.port import Checked, Finding, Key, NewVersion, Pin
 
 Fail = Callable[[str, str], None]
@@ -67,6 +67,15 @@ class MemoryObjects:
     def paths(self, pin: Pin) -> dict[str, str]:
         return dict(parsed(self._inventory(pin)).state)
 
+    def pin(self, object_id: str, number: int) -> Pin:
+        data = self.inventories.get((object_id, number))
+        if data is None:
+            raise missing("version")
+        return Pin(object_id, number, sha512_hex(data))
+
+    def exported(self, pin: Pin) -> NewVersion:
+        return unbuilt(parsed(self._inventory(pin)), lambda path: self.read(pin, path))
+
     def objects(self) -> Iterator[str]:
         yield from {object_id for object_id, _ in self.inventories}
 
@@ -106,6 +115,9 @@ class MemoryObjects:
 
     def strays(self) -> list[Finding]:
         return []
+
+    def worm(self) -> bool:
+        return False
 
     def describe(self) -> dict[str, str]:
         return {"engine": "memory", "layout": "OCFL 1.1 inventories in memory", "worm": "no: gone with the process"}

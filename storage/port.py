@@ -31,14 +31,13 @@ class NewVersion:
 class Pin:
     """Names one version of one object for ever.
 
-    `digest` is the SHA-512 (hex) of that version's inventory, so whoever holds a pin can check every byte beneath it.
-    `token` is what the engine needs to address exactly these bytes (empty on a filesystem, version ids on S3).
+    `digest` is the SHA-512 (hex) of that version's inventory, so whoever holds a pin can check every byte beneath it,
+    in any engine: an engine that keeps several bytes under one name finds those that have the digest.
     """
 
     object_id: str
     number: int
     digest: str
-    token: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,6 +93,18 @@ class ObjectStore(Protocol):
         """Logical path -> SHA-512 (hex, of the encrypted bytes) for the pinned version; errors as `read`."""
         ...
 
+    def pin(self, object_id: str, number: int) -> Pin:
+        """The pin of a complete version as the store has it now, acknowledged or not: for copying a whole store.
+        `NotFound` where there is none.
+        """
+        ...
+
+    def exported(self, pin: Pin) -> NewVersion:
+        """The pinned version as it was handed to `seal`: sealed in another store, on the same versions before it, it
+        has the same pin. Errors as `read`.
+        """
+        ...
+
     def objects(self) -> Iterator[str]:
         """Ids of all objects with at least one complete version, in no particular order, while others write."""
         ...
@@ -109,8 +120,39 @@ class ObjectStore(Protocol):
         """What lies in the store and belongs to no object (code `stray`); nothing is opened or removed."""
         ...
 
+    def worm(self) -> bool:
+        """Whether what is sealed here resists everybody's hand until its lock ends, as far as a probe can tell.
+
+        True only when an attempt to delete, to shorten and to weaken a lock of our own was refused, today; asks the
+        engine at most once a day. Errors of the engine as everywhere.
+        """
+        ...
+
     def describe(self) -> dict[str, str]:
         """What `daicho info` says of this store: `engine`, `layout`, `worm` (what it truly resists), for people."""
+        ...
+
+
+class Locks(Protocol):
+    """Locks on what an `ObjectStore` sealed, of an engine that has them. A lock can be lengthened, never shortened."""
+
+    def extend(self, object_id: str, until: str) -> int:
+        """Lock every sealed file of the object at least until `until` (UTC, ISO 8601); how many files were lengthened.
+
+        May be repeated; a file already locked for longer is left alone. `NotFound` for an unknown object.
+        """
+        ...
+
+    def extend_rest(self, until: str) -> int:
+        """The same for what is locked and belongs to no object: the journal, the store's description."""
+        ...
+
+    def hold(self, object_id: str) -> None:
+        """Put a legal hold on every sealed file of the object: locked without an end, until `release`. Repeatable."""
+        ...
+
+    def release(self, object_id: str) -> None:
+        """Take the legal hold away; locks with a date stay. Repeatable."""
         ...
 
 

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from core.errors import BadInput, Conflict, DigestMismatch, KeysMissing, NotFound
 from storage.cipher import decrypt, encrypt
-from storage.port import DerivativeStore, Journal, KeyStore, NewVersion, ObjectStore, Pin
+from storage.memory import MemoryObjects
+from storage.port import DerivativeStore, Journal, KeyStore, Locks, NewVersion, ObjectStore, Pin
 
 Damage = Callable[[Pin, str], None]
 
@@ -74,6 +76,24 @@ class ObjectStoreContract:
         with pytest.raises(NotFound):
             objects.read(pins[2], "a")
         assert objects.head("r-1") == 3
+
+    def test_what_is_exported_seals_elsewhere_under_the_same_pin(self, objects: ObjectStore) -> None:
+        pins = objects.seal(
+            [
+                version(a=b"1", b=b"x", twin=b"x"),
+                version(number=2, a=b"2", again=b"x", carried=("b", "twin")),
+                version(number=3, c=b"3", carried=("again",)),
+            ]
+        )
+        elsewhere = MemoryObjects()
+        assert [elsewhere.seal([objects.exported(pin)])[0] for pin in pins] == pins
+        assert elsewhere.read(pins[2], "again") == b"x"
+        assert [objects.pin("r-1", number) for number in (1, 2, 3)] == pins
+        for unknown in (("r-1", 4), ("r-1", 0), ("r-9", 1)):
+            with pytest.raises(NotFound):
+                objects.pin(*unknown)
+        with pytest.raises(NotFound):
+            objects.exported(Pin("r-9", 1, "0" * 128))
 
     def test_ten_versions(self, objects: ObjectStore) -> None:
         for number in range(1, 12):
@@ -258,3 +278,53 @@ class DerivativeStoreContract:
         derivatives.delete("r-1.1")
         assert derivatives.get("r-1.1") is None
         assert list(derivatives.names()) == ["r-2.1"]
+
+
+def later(days: int) -> str:
+    """So many days from now, as `Locks` has it."""
+    return (datetime.now(UTC) + timedelta(days=days)).isoformat()
+
+
+class LocksContract:
+    """Fixtures: `objects` (empty store), its `locks`; `ends` (object id -> when the lock of each sealed file ends) and
+    `removed` (object id -> whether an administrator, who may go round locks with a date, could remove one just now).
+    """
+
+    def test_locks_are_lengthened_and_never_shortened(
+        self, objects: ObjectStore, locks: Locks, ends: Callable[[str], list[datetime]]
+    ) -> None:
+        objects.seal([version(a=b"1"), version(number=2, b=b"2", carried=("a",)), version("r-2", a=b"1")])
+        before, others, until = ends("r-1"), ends("r-2"), later(900)
+        assert 0 <= locks.extend("r-1", until) <= len(before)
+        after = ends("r-1")
+        assert len(after) == len(before)
+        assert all(datetime.fromisoformat(until) <= end < datetime.fromisoformat(later(901)) for end in after)
+        assert locks.extend("r-1", until) == 0
+        assert locks.extend("r-1", later(400)) == 0
+        assert (ends("r-1"), ends("r-2")) == (after, others)
+
+    def test_what_belongs_to_no_object_is_lengthened_too(self, objects: ObjectStore, locks: Locks) -> None:
+        until = later(900)
+        locks.extend_rest(until)
+        assert locks.extend_rest(until) == 0
+        assert locks.extend_rest(later(1000)) > 0
+
+    def test_nothing_on_hold_can_be_removed(
+        self, objects: ObjectStore, locks: Locks, removed: Callable[[str], bool]
+    ) -> None:
+        [pin, _] = objects.seal([version(a=b"1"), version("r-2", a=b"1")])
+        locks.hold("r-1")
+        locks.hold("r-1")
+        assert not removed("r-1")
+        assert objects.read(pin, "a") == b"1"
+        assert removed("r-2")
+        locks.release("r-1")
+        locks.release("r-1")
+        assert removed("r-1")
+
+    def test_unknown_objects_cannot_be_locked(self, objects: ObjectStore, locks: Locks) -> None:
+        with pytest.raises(NotFound):
+            locks.extend("r-9", later(1))
+        for change in (locks.hold, locks.release):
+            with pytest.raises(NotFound):
+                change("r-9")
