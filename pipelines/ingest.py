@@ -1,7 +1,9 @@
 """Ingest: files -> pages and codes -> cases -> readings -> sealed or waiting. Resumes where it was broken off.
 
-Order of steps: survey every page (in parallel), plan the cases, count the sheets in the journal, read case by case (in parallel; the worker
-encrypts what it read), seal in groups (here, one writer), feed the index. Nothing of a page is on disk unencrypted.
+Order of steps: survey every page (in parallel), plan the cases, count the sheets in the journal (`prepare`); read case by case (in parallel; the
+worker encrypts what it read), seal in groups (here, one writer), feed the index (`read_part`). Nothing of a page is on disk unencrypted.
+
+The command line reads everything as one part (`ingest`); flows read parts of about a hundred sheets, so that each can be tried again alone.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 from access.decide import Actor, ledgers
@@ -57,6 +59,31 @@ class Ingested:
     left_out: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What an ingest is to read: sheets counted, batches open, nothing read yet. Holds no image but the blank forms.
+
+    `batches`, `again`, `left_out` as in `Ingested`. `cases`: those without an outcome, in the order of the batches. `forms`: ledger -> its
+    forms with their blank images (PNG).
+    """
+
+    batches: tuple[str, ...]
+    again: tuple[str, ...]
+    left_out: tuple[str, ...]
+    cases: tuple[Task, ...]
+    forms: Mapping[str, Sequence[tuple[Form, bytes]]]
+
+    def parts(self, sheets: int) -> list[slice]:
+        """`cases` cut into runs of whole cases, of `sheets` sheets or as many as the last case of each brings; at least one, be it empty."""
+        cuts, counted = [0], 0
+        for index, case in enumerate(self.cases, 1):
+            counted += len(case.numbers)
+            if counted >= sheets or index == len(self.cases):
+                cuts.append(index)
+                counted = 0
+        return [slice(start, end) for start, end in pairwise(cuts)] or [slice(0, 0)]
+
+
 def ingest(
     settings: Settings,
     stores: Stores,
@@ -68,7 +95,24 @@ def ingest(
     jobs: int | None = None,
     progress: Progress = lambda step, done, total: None,
 ) -> Ingested:
-    """Bring in files and folders of scans.
+    """Bring in files and folders of scans: `prepare` and `read_part` of all, with their arguments and errors."""
+    prepared = prepare(settings, stores, actor, paths, ledger, name=name, jobs=jobs, progress=progress)
+    read_part(settings, stores, actor, prepared, slice(None), jobs=jobs, progress=progress)
+    return Ingested(prepared.batches, prepared.again, prepared.left_out)
+
+
+def prepare(
+    settings: Settings,
+    stores: Stores,
+    actor: Actor,
+    paths: Sequence[Path],
+    ledger: str,
+    *,
+    name: str = "",
+    jobs: int | None = None,
+    progress: Progress = lambda step, done, total: None,
+) -> Prepared:
+    """Look at every page, plan the cases, and count the sheets in the journal.
 
     Args:
         paths: files, or folders that are searched to the bottom, in name order.
@@ -80,26 +124,49 @@ def ingest(
     Raises:
         NotFound, NotPermitted: the ledger is unknown to the actor, or may not be written.
         BadInput: (`ingest.empty`) there is no file.
-        StorageFull and others of the store: what was sealed stays; the same call goes on later.
     """
     if ledger not in ledgers(actor, "capture"):
         raise unknown_ledger()
     files, left_out = collect(paths)
-    workers = jobs or settings.jobs
-    surveyed = _survey(files, workers, progress)
+    surveyed = _survey(files, jobs or settings.jobs, progress)
     batches = _planned(stores, actor, files, surveyed, ledger)
     name = name.strip() or (paths[0].name if len(paths) == 1 else f"{paths[0].name} +{len(paths) - 1}")
-    opened, again, tasks = [], [], []
+    opened, again, cases = [], [], []
     for batch_ledger, (spans, refused) in batches.items():
         batch, known = _opened(stores, actor, batch_ledger, name, spans, refused)
         opened.append(batch)
         todo = _todo(stores, batch, batch_ledger, spans, files, settings.scratch / batch)
-        tasks += todo
+        cases += todo
         if known and not todo:
             again.append(batch)
-    context = partial(reading_context, _forms(stores, batches))
+    return Prepared(tuple(opened), tuple(again), tuple(left_out), tuple(cases), _forms(stores, batches))
+
+
+def read_part(
+    settings: Settings,
+    stores: Stores,
+    actor: Actor,
+    prepared: Prepared,
+    part: slice,
+    *,
+    jobs: int | None = None,
+    progress: Progress = lambda step, done, total: None,
+) -> None:
+    """Read and seal cases of a prepared ingest, then feed the index. May be called again: cases that have an outcome are let be.
+
+    One call at a time for a batch: the scratch folders of the batches are emptied at the end.
+
+    Args:
+        part: which of `prepared.cases`.
+        jobs: worker processes.
+
+    Raises:
+        StorageFull and others of the store: what was sealed stays; the same call goes on later.
+        DaichoError: (`internal`) a case could not be read for a reason of ours; it has no outcome yet, all others have.
+    """
     try:
-        _read(stores, actor, tasks, workers, context, progress)
+        cases = _still_open(prepared.cases[part])
+        _read(stores, actor, cases, jobs or settings.jobs, partial(reading_context, prepared.forms), progress)
     except BaseException:
         # What was sealed is to be found; that the index cannot be written either must not hide why the ingest ended.
         with contextlib.suppress(DaichoError):
@@ -108,9 +175,8 @@ def ingest(
     else:
         feed(stores)
     finally:
-        for batch in opened:
+        for batch in prepared.batches:
             shutil.rmtree(settings.scratch / batch, ignore_errors=True)
-    return Ingested(tuple(opened), tuple(again), tuple(left_out))
 
 
 def collect(paths: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:
@@ -231,6 +297,17 @@ def _todo(
         record = f"r-{base64.b32encode(told).decode().rstrip('=').lower()}"
         tasks.append(Task(batch, record, "", ledger, replace(span, sheets=tuple(sheets)), numbers, files, folder))
     return tasks
+
+
+def _still_open(cases: Sequence[Task]) -> list[Task]:
+    """The cases without an outcome: a part that is read again has lost none of what it sealed the first time."""
+    done = {
+        (batch, sheet.number)
+        for batch in {case.batch for case in cases}
+        for sheet in queries.sheets(batch)
+        if sheet.state
+    }
+    return [case for case in cases if any((case.batch, number) not in done for number in case.numbers)]
 
 
 def _forms(stores: Stores, batches: Iterable[str]) -> dict[str, list[tuple[Form, bytes]]]:

@@ -143,6 +143,9 @@ def test_asked_to_end(base: Installation, batches: list[Scans], tmp_path: Path, 
     _, said = process.communicate(timeout=60)
     assert process.returncode == (130 if number == signal.SIGINT else -number), said
     assert "Traceback" not in said
+    until = time.monotonic() + 10
+    while _children(process.pid) and time.monotonic() < until:
+        time.sleep(0.05)  # they end by themselves when their parent is gone
     assert _children(process.pid) == []
     after = ingest(here.data, scans.folder, scans.ledger)
     assert after.wait(120) == 0
