@@ -1,6 +1,6 @@
 """Queries on people and rights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from access.models import Credential, Grant, Holding, Person, Post
 
@@ -69,6 +69,11 @@ def save_grants(ledger: str, posts: Mapping[str, Sequence[str]]) -> None:
 
 def credential(person_id: str) -> Credential | None:
     return Credential.objects.filter(person_id=person_id).first()
+
+
+def credentials() -> Iterator[tuple[str, str]]:
+    """(person, password hash) of everybody who has one."""
+    yield from Credential.objects.values_list("person_id", "password")
 
 
 def save_credential(person_id: str, password: str, failures: int = 0, locked_until: str = "") -> None:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import click
 
-from cli.main import Invocation, command, daicho, pairs, program_left_out
+from cli.main import Invocation, command, daicho, engines_option, pairs, program_left_out
 from core.errors import DaichoError
 from ingest.form import ItemType
 
@@ -16,6 +16,7 @@ FILES = click.Path(path_type=Path)
 
 
 @command(daicho, "init")
+@engines_option
 @click.option("--municipality", default="（名前のない自治体）", help="自治体の名前 / name of the municipality")
 @click.option("--login", default="officer", help="最初の人のログイン名 / login of the first person")
 @click.option("--name", default="文書管理担当", help="その人の名前 / that person's name")
@@ -40,6 +41,7 @@ def init(run: Invocation, municipality: str, login: str, name: str) -> None:
 
 
 @command(daicho, "demo")
+@engines_option
 @click.option("--serve/--no-serve", default=True, help="終わったらウェブ画面を開く / serve the web page at the end")
 @click.option("--port", type=int, default=None, help="ウェブ画面のポート / port of the web page")
 @click.option("--jobs", type=int, default=None, help="並列数 / worker processes")
@@ -545,14 +547,95 @@ def rebuild(run: Invocation) -> None:
         )
 
 
+@command(daicho, "reindex")
+def reindex(run: Invocation) -> None:
+    """索引だけを作り直します。その間も今の索引で探せます / Make the index again; searches go on meanwhile."""
+    from pipelines.rebuild import reindex as make_again
+
+    records = make_again(run.settings, run.unindexed)
+    run.out.row(
+        {"records": records},
+        run.out.word(f"索引を作り直しました。{records} 件", f"The index is made again: {records} records"),
+    )
+
+
+@command(daicho, "migrate")
+@click.option(
+    "--to",
+    "to",
+    type=FILES,
+    default=None,
+    help="移す先のエンジンを書いたファイル / file that names the engines to move to",
+)
+@click.option("--embedded", is_flag=True, help="データフォルダーの中へ戻す / move back into the data folder")
+def migrate(run: Invocation, to: Path | None, embedded: bool) -> None:
+    """保管庫・目録・索引を別のエンジンへ移します。途中で止まっても、もう一度で続きから / Move store, catalogue and index to other engines."""
+    from dataclasses import replace
+
+    from core.errors import BadInput
+    from core.settings import load
+    from pipelines.migrate import migrate as move
+
+    if (to is None) != embedded:
+        raise BadInput(
+            "--to ファイル か --embedded の、どちらか一つを指定してください。",
+            "Give either --to FILE or --embedded.",
+            code="migrate.where",
+        )
+    if to is None:
+        target = replace(run.settings, store_engine=None, catalogue_engine=None, index_engine=None)
+    else:
+        target = load(run.settings.data, run.settings.keys, engines=to, language=run.settings.language)
+    done = move(run.settings, target, run.out.progress)
+    copied = done.copied
+    run.out.row(
+        {
+            "moved": list(done.moved),
+            "objects": copied.objects if copied else 0,
+            "versions": copied.versions if copied else 0,
+            "written": copied.versions_written if copied else 0,
+            "segments": copied.segments if copied else 0,
+            "records": done.records,
+            "digest": done.digest,
+        },
+        run.out.word(
+            f"移しました（{'、'.join(done.moved)}）。目録のダイジェストは前と同じ {done.digest} です。\n"
+            "移す前のものは、そのまま残っています。消す前に docs/operate.md を読んでください。",
+            f"Moved ({', '.join(done.moved)}). The catalogue's digest is the same as before: {done.digest}.\n"
+            "What was there before still lies there. Read docs/operate.md before you remove it.",
+        ),
+    )
+
+
+@daicho.group("locks")
+def locks() -> None:
+    """保管庫のロック / Locks of the store."""
+
+
+@command(locks, "extend")
+def locks_extend(run: Invocation) -> None:
+    """封印済みのもののロックを今日から延ばします。毎日行います / Lengthen the locks of all that is sealed, from today on; for every day."""
+    from records.locks import extend_locks
+
+    days = run.settings.store_engine.lock_days if run.settings.store_engine else 0
+    done = extend_locks(run.unindexed, days, run.out.progress)
+    run.out.row(
+        {"objects": done.objects, "lengthened": done.lengthened, "until": done.until},
+        run.out.word(
+            f"ロックを {done.until} まで延ばしました。オブジェクト {done.objects}、ファイル {done.lengthened}",
+            f"Locked until {done.until}: {done.objects} objects, {done.lengthened} files lengthened",
+        ),
+    )
+
+
 @command(daicho, "backup")
 @click.argument("target", type=FILES)
 @click.option("--keys-target", type=FILES, default=None, help="鍵を別に置く先 / where the keys go, apart from the rest")
 def backup(run: Invocation, target: Path, keys_target: Path | None) -> None:
     """保管庫と鍵の控えを取ります / Copy store and keys to a folder; what is there already is not copied again."""
-    from storage.backup import backup as copy
+    from pipelines.rebuild import back_up
 
-    report = copy(run.settings.store, run.settings.keys, target, keys_target=keys_target)
+    report = back_up(run.settings, target, keys_target, run.out.progress)
     for path in report.damaged:
         run.out.row({"finding": "backup.damaged", "path": path}, f"! backup.damaged  {path}")
     run.out.row(
@@ -611,14 +694,20 @@ def serve(run: Invocation, port: int | None) -> None:
 @command(daicho, "info")
 def info(run: Invocation) -> None:
     """導入の様子と目録のダイジェスト / The installation and a digest over its catalogue."""
-    from pipelines.inform import inform
+    from pipelines.inform import ask_engines, inform
 
+    failed = [(each.part, each.error) for each in ask_engines(run.settings) if each.error is not None]
+    for part, error in failed:
+        run.out.error(error, part=part)
+    if failed:
+        raise SystemExit(failed[0][1].exit_code)
     value = inform(run.settings, run.stores)
     left_out = program_left_out()
     value["left_out"] = left_out
     lines = [
         run.out.word(f"自治体   {value['municipality']}", f"Municipality  {value['municipality']}"),
         f"store    {value['store']}  {value['engine']}",
+        f"engines  {value['catalogue']}, {value['index']}",
         f"WORM     {value['worm']}",
         "decoder  " + ", ".join(f"{name} {state}" for name, state in value["decoder"].items()),
         f"digest   {value['digest']}",

@@ -39,6 +39,13 @@ class Invocation:
         return open_installation(self.settings)
 
     @functools.cached_property
+    def unindexed(self) -> Any:
+        """Stores whose index is about to be made again, or not asked."""
+        from wiring.open import open_installation
+
+        return open_installation(self.settings, index=False)
+
+    @functools.cached_property
     def actor(self) -> Any:
         from access.decide import Actor
         from records.found import person_by_login
@@ -96,7 +103,13 @@ def command(group: click.Group, name: str) -> Callable[[Callable[..., None]], cl
             }
             out = Output(bool(told["as_json"]), told["language"] or os.environ.get("DAICHO_LANGUAGE") or "ja")
             try:
-                settings = load(told["data"], told["keys"], language=told["language"], person=told["person"])
+                settings = load(
+                    told["data"],
+                    told["keys"],
+                    engines=options.pop("engines", None),
+                    language=told["language"],
+                    person=told["person"],
+                )
                 out.language = settings.language
                 invocation = Invocation(settings, out)
                 if decision != "anyone":
@@ -164,6 +177,14 @@ def full() -> StorageFull:
         "ディスクがいっぱいです。空きを作ってから、同じコマンドをもう一度実行してください。封印済みの記録は無事です。",
         "The disk is full. Make room and run the same command again; what was sealed is safe.",
     )
+
+
+engines_option = click.option(
+    "--engines",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="保管庫・目録・索引のエンジンを書いたファイル / file that names the engines of store, catalogue and index",
+)
+"""For the commands that make an installation."""
 
 
 def pairs(values: tuple[str, ...], option: str) -> dict[str, str]:

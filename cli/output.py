@@ -34,16 +34,18 @@ class Output:
     def label(self, label: dict[str, str]) -> str:
         return label.get(self.language) or label["ja"]
 
-    def error(self, error: DaichoError, file: str = "", page: int = 0) -> None:
+    def error(self, error: DaichoError, file: str = "", page: int = 0, part: str = "") -> None:
         """A coded message in Japanese and English on standard error; with `--json` also as an object on standard output.
 
         Args:
             file, page: what it is about, where everything else goes on (page 0: the whole file).
+            part: of the installation, where others are asked too.
         """
         if self.as_json:
-            about: dict[str, Any] = ({"file": file} if file else {}) | ({"page": page} if page else {})
+            told = {"file": file, "page": page, "part": part}
+            about: dict[str, Any] = {name: value for name, value in told.items() if value}
             click.echo(json.dumps({**about, "error": error.code, "ja": error.ja, "en": error.en}, ensure_ascii=False))
-        name = f"{file} p.{page}: " if page else f"{file}: " if file else ""
+        name = f"{file} p.{page}: " if page else f"{file or part}: " if file or part else ""
         click.echo(f"[{error.code}] {name}{error.ja}\n[{error.code}] {name}{error.en}", err=True)
 
     def progress(self, step: str, done: int, total: int) -> None:
@@ -63,6 +65,8 @@ class Output:
 
 
 STEPS = {
+    "copy": ("保管庫を写しています", "Copying the store"),
+    "locks": ("ロックを延ばしています", "Lengthening locks"),
     "survey": ("ページとコードを見ています", "Looking at pages and codes"),
     "read": ("読み取って封印しています", "Reading and sealing"),
     "text": ("ページ全体の文字を読んでいます", "Reading whole pages"),

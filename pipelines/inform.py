@@ -2,13 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from core.errors import DaichoError
 from core.settings import Settings
 from ingest.pages import LimitedPageSource
 from records import queries
 from records.check import catalogue_digest
 from records.stores import Stores
+from wiring import catalogue
+from wiring.engines import open_index, store_id
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """One part of the installation (`store`, `catalogue`, `index`), the engine it lives on, and what is wrong with it (None: it answers)."""
+
+    part: str
+    engine: str
+    error: DaichoError | None
+
+
+def ask_engines(settings: Settings) -> list[EngineState]:
+    """Ask each engine for itself, so that one that is down does not hide how the others are."""
+    found = ""
+
+    def store() -> None:
+        nonlocal found
+        found = store_id(settings)
+
+    asked: list[tuple[str, str, Callable[[], object]]] = [
+        ("store", engine_names(settings)[0], store),
+        ("catalogue", engine_names(settings)[1], lambda: catalogue.check_server(settings)),
+        ("index", engine_names(settings)[2], lambda: found and open_index(settings, found)),
+    ]
+    states = []
+    for part, engine, ask in asked:
+        try:
+            ask()
+            states.append(EngineState(part, engine, None))
+        except DaichoError as error:
+            states.append(EngineState(part, engine, error))
+    return states
+
+
+def engine_names(settings: Settings) -> tuple[str, str, str]:
+    """Engine and address of store, catalogue and index, without passwords."""
+    store, rows, index = settings.store_engine, settings.catalogue_engine, settings.index_engine
+    return (
+        f"s3 {store.endpoint}/{store.bucket}" if store else "filesystem",
+        f"postgresql {rows.host}:{rows.port}/{rows.database}" if rows else "sqlite",
+        f"elasticsearch {index.url}" if index else "tantivy",
+    )
 
 
 def inform(settings: Settings, stores: Stores) -> dict[str, Any]:
@@ -27,6 +74,8 @@ def inform(settings: Settings, stores: Stores) -> dict[str, Any]:
         "layout": described.get("layout", ""),
         "worm": described.get("worm", ""),
         "decoder": decoder,
+        "catalogue": engine_names(settings)[1],
+        "index": engine_names(settings)[2],
         "database": queries.integrity(),
         "digest": catalogue_digest(),
         "entries": entries,

@@ -29,7 +29,7 @@ from records.spans import Captured, CapturedPage, Span, SpanSheet
 from storage.cipher import decrypt, encrypt
 from storage.durable import writing
 from storage.port import Pin
-from wiring.objects import open_objects
+from wiring.engines import open_objects
 
 
 @dataclass(frozen=True)

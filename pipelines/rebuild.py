@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core.errors import Conflict
-from core.settings import FILE, TEMPLATE, Settings
+from core.errors import Conflict, NotReady
+from core.settings import Settings
 from pipelines.ingest import Progress
 from pipelines.texts import read_lost_texts
-from records.indexing import feed
+from records.indexing import write_through
 from records.rebuild import rebuild as fold_all
-from storage.backup import RestoreReport
+from records.stores import Stores
+from search.port import SearchIndex
+from storage.backup import BackupReport, RestoreReport
+from storage.backup import backup as copy_folder
 from storage.backup import restore as copy_back
-from wiring.open import carry_credentials, hold, open_installation, opened, set_aside_catalogue
+from storage.copying import copy_store
+from wiring import catalogue
+from wiring.engines import create_store, open_store, renew_index, side, store_id
+from wiring.open import give_way, hold, open_installation, opened, write_settings
 
 
 @dataclass(frozen=True)
@@ -29,19 +34,63 @@ class Rebuilt:
 
 def rebuild(settings: Settings, progress: Progress = lambda step, done, total: None) -> Rebuilt:
     """Make catalogue and index again from store and keys. The old catalogue lies aside until the new one is whole."""
-    _, keys = opened(settings)
+    found, keys = opened(settings)
     hold(settings, alone=True)
     keys.heal()
-    shutil.rmtree(settings.index, ignore_errors=True)
-    aside = set_aside_catalogue(settings)
-    stores = open_installation(settings, fresh=True)
+    give_way(settings, found)
+    stores = open_installation(settings, fresh=True, index=False)
     segments = fold_all(stores, lambda done, total: progress("rebuild", done, total))
-    passwords = carry_credentials(aside) if aside else 0
+    passwords = catalogue.carry_credentials(settings)
     texts = read_lost_texts(settings, stores, progress=progress)
-    records = feed(stores)
-    if aside:
-        aside.unlink()
+    records = reindex(settings, stores)
+    catalogue.drop_aside(settings)
     return Rebuilt(segments, records, texts, passwords)
+
+
+def reindex(settings: Settings, stores: Stores) -> int:
+    """Make the index again from the catalogue; the present one answers until the new one is whole. Returns the number of records.
+
+    `stores` may have been opened without its index, as it must where that is outdated. What others write meanwhile is fed by the
+    next who feeds.
+    """
+    records = 0
+
+    def fill(index: SearchIndex) -> None:
+        nonlocal records
+        records = write_through(replace(stores, index=index))
+
+    renew_index(settings, stores.id, fill)
+    return records
+
+
+def back_up(
+    settings: Settings, target: Path, keys_target: Path | None, progress: Progress = lambda step, done, total: None
+) -> BackupReport:
+    """Bring the copy of store and keys in `target` up to date; errors as `storage.backup.backup`.
+
+    From an engine the store is copied into `target` as a folder first, so that a backup looks the same wherever it came from and a
+    restore needs no engine.
+    """
+    if settings.store_engine is None:
+        return copy_folder(settings.store, settings.keys, target, keys_target=keys_target)
+    source = open_store(settings)
+    folder = replace(settings, data=target, store_engine=None)
+    try:
+        found = store_id(folder)
+    except NotReady as error:
+        if error.code != "store.missing":
+            raise
+        create_store(folder, source.id)
+        found = source.id
+    if found != source.id:
+        raise Conflict(
+            "この保存先には別の保管庫の控えがあります。別の保存先を指定してください。",
+            "This target holds the backup of another store. Give another target.",
+            code="backup.foreign",
+        )
+    total = sum(1 for _ in source.objects.objects())
+    copy_store(side(source), side(open_store(folder)), lambda done: progress("copy", done, total))
+    return copy_folder(folder.store, settings.keys, target, keys_target=keys_target)
 
 
 def restore(
@@ -61,5 +110,5 @@ def restore(
         )
     report = copy_back(source, settings.store, settings.keys, keys_target=keys_source)
     settings.data.chmod(0o700)
-    (settings.data / FILE).write_text(TEMPLATE.format(person=settings.person), "utf-8")
+    write_settings(settings, settings.person)
     return report, rebuild(settings, progress)

@@ -11,7 +11,7 @@ from access.decide import Actor, ledgers, require
 from core.errors import Conflict
 from records import queries
 from records.content import mark, unknown_batch, unknown_record
-from records.found import definition_of, unknown_ledger
+from records.found import definition_of, require_worm, unknown_ledger
 from records.ledger import Label
 from records.models import Batch, Sheet, WaitingItem
 from records.operation import operation
@@ -63,7 +63,7 @@ def open_batch(stores: Stores, actor: Actor, ledger: str, name: str, sheets: Seq
     The batch is known by the content and order of its sheets: the same again is the same batch, which is resumed, not begun.
     """
     require(actor, "capture", ledger, unknown_ledger())
-    definition_of(ledger)
+    require_worm(stores, definition_of(ledger)[0])
     told = "\n".join(f"{sheet.file}\t{sheet.page}\t{sheet.digest}\t{sheet.kind}" for sheet in sheets)
     source = mark(stores, hashlib.sha256(f"{ledger}\n{told}".encode()).hexdigest())
     if (known := queries.batch_by_source(source)) is not None:

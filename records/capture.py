@@ -15,7 +15,7 @@ from core.clock import day_in_japan, stamp
 from core.errors import BadInput, Conflict
 from records import queries
 from records.content import CONTENT, FORMAT, Content, newest, unknown_batch, unknown_record
-from records.found import definition_of
+from records.found import definition_of, require_worm
 from records.indexing import feed
 from records.ledger import Definition
 from records.models import Record
@@ -40,6 +40,7 @@ def seal_spans(stores: Stores, actor: Actor, batch: str, spans: Sequence[Capture
         raise unknown_batch()
     require(actor, "capture", row.ledger_id, unknown_batch())
     definition, version = definition_of(row.ledger_id)
+    require_worm(stores, definition)
     now = stores.clock.now()
     bodies = [_body(definition, version, batch, span, actor, stamp(now)) for span in spans]
     pins = stores.objects.seal(
@@ -369,6 +370,7 @@ def _next_body(
 
 def _seal_next(stores: Stores, actor: Actor, record: Record, body: Mapping[str, Any], message: str) -> Pin:
     """Seal the body as the object's next version, pages carried over; an unacknowledged version in between is left behind."""
+    require_worm(stores, definition_of(record.ledger_id)[0])
     key = stores.keys.get(record.id)
     number = stores.objects.head(record.id) + 1
     version = NewVersion(

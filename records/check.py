@@ -58,7 +58,8 @@ def verify(stores: Stores, progress: Callable[[int], None] = lambda done: None) 
     for object_id in stores.objects.objects():
         if object_id not in known:
             _object(stores, result, object_id, [])
-    result.findings.extend(stores.objects.strays())
+    for finding in stores.objects.strays():
+        _sort(result, finding)
     result.findings.extend(stores.keys.check())
     living = set(stores.keys.ids())
     result.keys = len(living)
@@ -74,7 +75,11 @@ def _object(stores: Stores, result: Verified, object_id: str, pins: list[Pin]) -
     result.files += checked.files
     result.bytes += checked.bytes
     for finding in checked.findings:
-        (result.unacknowledged if finding.code == "unacknowledged" else result.findings).append(finding)
+        _sort(result, finding)
+
+
+def _sort(result: Verified, finding: Finding) -> None:
+    (result.unacknowledged if finding.code == "unacknowledged" else result.findings).append(finding)
 
 
 def _pinned() -> Iterator[tuple[str, list[Pin]]]:

@@ -8,7 +8,7 @@ from access import queries as access_queries
 from access.decide import ADMINISTRATORS, Actor, ledgers, require_administrator
 from access.signin import random_password, require_login_form, set_password, unknown_person
 from core.clock import stamp
-from core.errors import Conflict, NotFound
+from core.errors import Conflict, NotFound, NotReady
 from records import queries
 from records.ledger import Definition, Label, Template, from_json, to_json
 from records.models import LedgerVersion
@@ -95,6 +95,7 @@ def define(stores: Stores, actor: Actor, template: Template) -> int:
     """
     definition = template.definition
     require_administrator(actor)
+    require_worm(stores, definition)
     known = queries.ledger_version(definition.id)
     unchanged = known is not None and canonical(known.definition) == canonical(to_json(definition))
     if known is not None and unchanged and images(stores, known) == dict(template.images):
@@ -156,6 +157,18 @@ def definition_of(ledger: str, version: int | None = None) -> tuple[Definition, 
     if row is None:
         raise unknown_ledger()
     return from_json(row.definition), row.version
+
+
+def require_worm(stores: Stores, definition: Definition) -> None:
+    """`NotReady` (`store.not_worm`) when the ledger requires WORM and the store cannot be shown to be one."""
+    if definition.worm and not stores.objects.worm():
+        raise NotReady(
+            f"台帳「{definition.id}」は書き換えできない保管（WORM）を求めていますが、この保管庫はそうではありません。`daicho info` で理由を確かめ、"
+            "オブジェクトロックの効く S3 へ `daicho migrate` で移してください。",
+            f'The ledger "{definition.id}" requires WORM, which this store is not. See why with `daicho info`; move to S3 with Object Lock with '
+            "`daicho migrate`.",
+            code="store.not_worm",
+        )
 
 
 def visible_ledgers(actor: Actor) -> list[tuple[Definition, int]]:

@@ -8,7 +8,7 @@ from datetime import date, datetime
 
 from core.clock import day_in_japan
 from core.eras import fiscal_year
-from core.errors import Busy, DigestMismatch, KeysMissing
+from core.errors import Busy, DigestMismatch, KeysMissing, Unreachable
 from ingest.wholepage import text_of
 from records import queries
 from records.archive import unpack
@@ -32,8 +32,17 @@ PATIENCE = 20.0
 def feed(stores: Stores) -> int:
     """Write to the index what the journal says and the index does not know yet. Returns the number of records written.
 
-    Another process that is feeding is waited for; when it takes too long the rest stays for the next call.
+    Another process that is feeding is waited for; when it takes too long, or the index does not answer, the rest stays for the next
+    call: what is acknowledged lies in the journal, and nothing of it is forgotten.
     """
+    try:
+        return write_through(stores)
+    except Unreachable:
+        return 0
+
+
+def write_through(stores: Stores) -> int:
+    """As `feed`, but an index that does not answer is an error (`Unreachable`)."""
     until = time.monotonic() + PATIENCE
     count = 0
     while True:

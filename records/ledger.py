@@ -63,7 +63,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Definition:
-    """One version of a ledger's definition."""
+    """One version of a ledger's definition. `worm`: its records may only lie where a probe could neither delete nor shorten a lock."""
 
     id: str
     name: Label
@@ -77,6 +77,7 @@ class Definition:
     title: tuple[str, ...] = ()
     year_item: str = ""
     whole_page_text: bool = False
+    worm: bool = False
     form_titles: Mapping[str, Label] = field(default_factory=dict)
 
     def item(self, item_id: str) -> Item | None:
@@ -240,6 +241,7 @@ def read_folder(folder: Path) -> Template:
         title=title,
         year_item=year_item,
         whole_page_text=bool(ledger.get("whole_page_text", False)),
+        worm=bool(ledger.get("worm", False)),
         form_titles=form_titles,
     )
     source = _Source(folder / "rights.yaml")

@@ -16,7 +16,7 @@ from typing import Any
 
 from access.decide import Actor
 from core.clock import stamp
-from core.errors import KeysMissing, StoreDamaged
+from core.errors import BadInput, KeysMissing, StoreDamaged
 from records import fold, queries
 from records.stores import Stores
 from storage.canonical import canonical, sha256_hex
@@ -54,6 +54,12 @@ class Operation:
             data: what the entry says, without personal data.
             personal: names, search terms, values; encrypted under `key`, which must exist. The entry commits to it by a salted digest.
         """
+        if _holds_nul([data, personal]):
+            raise BadInput(
+                "使えない文字（NUL）が含まれています。入力から取り除いてください。",
+                "The text holds a character that cannot be kept (NUL). Remove it.",
+                code="input.nul",
+            )
         entry: dict[str, Any] = {
             "number": self.number + len(self.entries),
             "at": self.at,
@@ -154,6 +160,19 @@ def note_alone(stores: Stores, actor: Actor, event: str, **parts: Any) -> None:
     """An operation of one entry, for reads and sign-ins: it is journalled before the answer leaves."""
     with operation(stores, actor) as work:
         work.note(event, **parts)
+
+
+def _holds_nul(value: object) -> bool:
+    """Not every database can hold U+0000, so no journal may: it could not be moved."""
+    match value:
+        case str():
+            return "\0" in value
+        case dict():
+            return any(_holds_nul(part) for pair in value.items() for part in pair)
+        case list() | tuple():
+            return any(_holds_nul(part) for part in value)
+        case _:
+            return False
 
 
 def _broken(number: int) -> StoreDamaged:

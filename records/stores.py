@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from core.clock import Clock
 from core.ids import IdSource
 from search.port import SearchIndex
-from storage.port import DerivativeStore, Journal, KeyStore, ObjectStore
+from storage.port import DerivativeStore, Journal, KeyStore, Locks, ObjectStore
 
 
 @dataclass(frozen=True)
 class Stores:
-    """Objects, keys, journal, derivatives and index of one installation, with its clock and its source of ids."""
+    """Objects, keys, journal, derivatives and index of one installation, with its clock and its source of ids; `locks` where its store has any."""
 
     id: str
     objects: ObjectStore
@@ -22,3 +22,4 @@ class Stores:
     index: SearchIndex
     clock: Clock
     ids: IdSource
+    locks: Locks | None = None

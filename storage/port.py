@@ -117,7 +117,9 @@ class ObjectStore(Protocol):
         ...
 
     def strays(self) -> list[Finding]:
-        """What lies in the store and belongs to no object (code `stray`); nothing is opened or removed."""
+        """What lies in the store and belongs to no object (code `stray`), or was begun and never became one
+        (`unacknowledged`); on S3 also what hides the store's own files. Nothing is opened or removed.
+        """
         ...
 
     def worm(self) -> bool:

@@ -1,11 +1,12 @@
-"""Django's settings, from ours. Read once, when `wiring.open` sets Django up; the data folder comes from the environment."""
+"""Django's settings, from ours. Read once, when `wiring.setup` sets Django up."""
 
 import os
 import secrets
 
-from core.settings import load
+from wiring.catalogue import django_database
+from wiring.setup import served
 
-_settings = load()
+_settings = served()
 _secret = _settings.data / "web.secret"
 
 SECRET_KEY = _secret.read_text("ascii").strip() if _secret.is_file() else secrets.token_urlsafe(50)
@@ -18,17 +19,7 @@ ALLOWED_HOSTS = [
     *filter(None, os.environ.get("DAICHO_HOSTS", "").split(",")),
 ]
 INSTALLED_APPS = ["django.contrib.sessions", "wiring.apps.AccessApp", "wiring.apps.RecordsApp", "wiring.apps.WebApp"]
-DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": str(_settings.catalogue),
-        "OPTIONS": {
-            "timeout": 30,
-            "transaction_mode": "IMMEDIATE",
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
-        },
-    }
-}
+DATABASES = {"default": django_database(_settings)}
 USE_TZ = True
 TIME_ZONE = "Asia/Tokyo"
 LANGUAGE_CODE = _settings.language

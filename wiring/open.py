@@ -6,30 +6,23 @@ import contextlib
 import fcntl
 import os
 import secrets
-import sqlite3
-from pathlib import Path
+import shutil
 
-from django.core.management import call_command
+from django.db import DatabaseError
 
-from access import queries as access_queries
 from core.clock import SystemClock
 from core.errors import Busy, Conflict, NotReady
 from core.ids import RandomIds
-from core.settings import FILE, TEMPLATE, Settings
+from core.settings import FILE, TEMPLATE, Settings, engines_toml
 from records import queries
 from records.indexing import feed
 from records.operation import catch_up
 from records.stores import Stores
-from search.embedded import TantivyIndex
+from search.memory import MemoryIndex
 from storage.durable import write_new, writing
-from storage.filesystem import (
-    FilesystemDerivatives,
-    FilesystemJournal,
-    create_store,
-    open_store,
-)
 from storage.keys import FilesystemKeys, create_keys
-from wiring.objects import open_objects
+from wiring import catalogue
+from wiring.engines import create_store, open_index, open_store, store_id
 
 
 def create(settings: Settings, person: str) -> Stores:
@@ -45,20 +38,37 @@ def create(settings: Settings, person: str) -> Stores:
                 f"The folder {folder} is not empty. Name an empty one with --data (keys: --keys).",
                 code="store.exists",
             )
-    store_id = RandomIds().new("s")
-    with writing():
-        settings.data.mkdir(parents=True, exist_ok=True)
-        settings.data.chmod(0o700)
-        (settings.data / FILE).write_text(TEMPLATE.format(person=person), "utf-8")
-        create_keys(settings.keys, store_id)
-        create_store(settings.store, store_id)
+    catalogue.check_server(settings)
+    if catalogue.exists(settings):
+        raise foreign_catalogue()
+    made = RandomIds().new("s")
+    try:
+        with writing():
+            settings.data.mkdir(parents=True, exist_ok=True)
+            settings.data.chmod(0o700)
+            write_settings(settings, person)
+            open_index(settings, made)
+            create_keys(settings.keys, made)
+            create_store(settings, made)  # last: what is laid out on an engine cannot be taken back
+    except BaseException:
+        # Both folders were empty, and nothing is sealed yet: the same command can be given again.
+        for folder in (settings.data, settings.keys):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     return open_installation(settings, fresh=True)
+
+
+def write_settings(settings: Settings, person: str) -> None:
+    """Write the settings file of a new installation; it may hold passwords of engines, so nobody else may read it."""
+    place = settings.data / FILE
+    place.touch(0o600)
+    place.write_text(TEMPLATE.format(person=person) + engines_toml(settings), "utf-8")
 
 
 def opened(settings: Settings) -> tuple[str, FilesystemKeys]:
     """The store's id and its keys, when both are there and belong together; errors as `open_installation`."""
-    store_id = open_store(settings.store)
-    return store_id, FilesystemKeys(settings.keys, store_id)
+    found = store_id(settings)
+    return found, FilesystemKeys(settings.keys, found)
 
 
 _held: list[int] = []
@@ -85,48 +95,79 @@ def hold(settings: Settings, *, alone: bool = False) -> None:
             code="installation.in_use",
         ) from error
     _held.append(handle)
+    catalogue.hold(settings, alone)
 
 
-def open_installation(settings: Settings, *, fresh: bool = False) -> Stores:
+def open_installation(settings: Settings, *, fresh: bool = False, held: bool = False, index: bool = True) -> Stores:
     """Open an installation, finish what a crash left unfinished, and give its ports.
 
     Args:
         fresh: the catalogue does not exist yet and is made empty (a new store, or a rebuild).
+        held: whoever called holds the installation alone already.
+        index: open the index too; without it an empty one in memory stands in, for callers that are about to make it anew.
 
     Raises:
         NotReady: there is no installation, or no catalogue (`catalogue.missing`).
         KeysMissing: the key folder is missing or of another store.
         IndexOutdated: the index must be rebuilt.
     """
-    store_id, keys = opened(settings)
-    if not fresh and not settings.catalogue.is_file():
+    found, keys = opened(settings)
+    catalogue.check_server(settings)
+    if not fresh and not catalogue.exists(settings):
         raise NotReady(
             "目録（データベース）がありません。`daicho rebuild` で保管庫から作り直してください。",
             "The catalogue is missing. Make it again from the store with `daicho rebuild`.",
             code="catalogue.missing",
         )
-    if not fresh:
+    if not fresh and not held:
         hold(settings)
     _web_secret(settings)
-    objects = open_objects(settings)
+    store = open_store(settings)
     stores = Stores(
-        store_id,
-        objects,
+        store.id,
+        store.objects,
         keys,
-        FilesystemJournal(settings.store),
-        FilesystemDerivatives(settings.store),
-        TantivyIndex(settings.index),
+        store.journal,
+        store.derivatives,
+        open_index(settings, store.id) if index else MemoryIndex(),
         SystemClock(),
         RandomIds(),
+        store.locks,
     )
-    objects.heal()
     if fresh:
-        call_command("migrate", verbosity=0)
+        catalogue.create(settings)
     else:
+        own_catalogue(found)
         with queries.exclusive():
             catch_up(stores)
-        feed(stores)
+        if index:
+            feed(stores)
     return stores
+
+
+def own_catalogue(store: str) -> None:
+    """`Conflict` (`catalogue.foreign`) when the catalogue names another store than `store`."""
+    row = queries.municipality()
+    if row is not None and row.store_id != store:
+        raise foreign_catalogue()
+
+
+def give_way(settings: Settings, store: str) -> None:
+    """Set the catalogue of this store aside, damaged or not; one of another store stays, with `Conflict` (`catalogue.foreign`)."""
+    if catalogue.exists(settings):
+        with contextlib.suppress(DatabaseError):
+            own_catalogue(store)
+        queries.let_go()
+    catalogue.set_aside(settings)
+
+
+def foreign_catalogue() -> Conflict:
+    """The database holds a catalogue that is not this installation's."""
+    return Conflict(
+        "このデータベースには、別の導入の目録があります。設定の [catalogue] を確かめ、空のデータベースを指定してください。",
+        "This database holds the catalogue of another installation. Check [catalogue] in the settings and name an empty database.",
+        code="catalogue.foreign",
+    )
 
 
 def _web_secret(settings: Settings) -> None:
@@ -138,32 +179,3 @@ def _web_secret(settings: Settings) -> None:
     with writing():
         write_new(made, secrets.token_urlsafe(50).encode(), 0o600)
         made.replace(place)
-
-
-def set_aside_catalogue(settings: Settings) -> Path | None:
-    """Move an existing catalogue out of the way of a rebuild; returns where it lies now, None when there was none."""
-    aside = settings.catalogue.with_suffix(".before")
-    if settings.catalogue.exists():
-        with contextlib.suppress(sqlite3.Error), sqlite3.connect(settings.catalogue) as database:
-            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        if aside.exists():  # a rebuild was broken off: what lies here is its unfinished work
-            settings.catalogue.unlink()
-        else:
-            settings.catalogue.replace(aside)
-    for suffix in ("-wal", "-shm"):
-        settings.catalogue.with_name(settings.catalogue.name + suffix).unlink(missing_ok=True)
-    return aside if aside.exists() else None
-
-
-def carry_credentials(aside: Path) -> int:
-    """Copy password hashes of people who are still there out of a set-aside catalogue; they are nowhere else. Returns how many."""
-    try:
-        with sqlite3.connect(f"file:{aside}?mode=ro", uri=True) as database:
-            rows = database.execute("SELECT person_id, password FROM daicho_access_credential").fetchall()
-    except sqlite3.Error:
-        return 0
-    living = {person.id for person, _ in access_queries.people()}
-    carried = [(person, password) for person, password in rows if person in living]
-    for person, password in carried:
-        access_queries.save_credential(person, password)
-    return len(carried)

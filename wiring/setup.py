@@ -1,15 +1,24 @@
 """Django, told which installation this process serves. Before it, modules with models cannot be imported."""
 
+from __future__ import annotations
+
 import os
 
 import django
 
-from core.settings import Settings
+from core.settings import Settings, load
+
+_served: Settings | None = None
 
 
 def set_up(settings: Settings) -> None:
     """Configure Django for the installation; a process serves one installation only."""
-    os.environ["DAICHO_DATA"] = str(settings.data)
-    os.environ["DAICHO_KEYS"] = str(settings.keys)
+    global _served
+    _served = settings
     os.environ["DJANGO_SETTINGS_MODULE"] = "wiring.django_settings"
     django.setup()
+
+
+def served() -> Settings:
+    """The settings this process was set up with; those of the environment where a tool set Django up by itself."""
+    return _served or load()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import click
@@ -14,7 +14,7 @@ import pytest
 from doc_sources import DOCS, ROOT
 
 from access.doors import COMMANDS, ROUTES
-from core.settings import Settings, load
+from core.settings import ElasticsearchSettings, PostgresSettings, S3Settings, Settings, load
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE_BLOCK = re.compile(r"```.*?```", re.DOTALL)
@@ -59,7 +59,16 @@ def test_every_setting_is_described_with_its_default() -> None:
     rows = {name.strip(" `"): [cell.strip() for cell in row] for name, row in rows.items()}
     written = tomllib.loads(re.sub(r"\{person\}", "officer", _template()))
     chosen = load(Path("/nowhere/daicho-data"), environment={})
+    tables = {"store_engine": S3Settings, "catalogue_engine": PostgresSettings, "index_engine": ElasticsearchSettings}
+    text = read("docs/settings.md")
     for each in fields(Settings):
+        if each.name in tables:
+            part = text.split(f"`[{each.name.removesuffix('_engine')}]`, ")[1].split("\n\n")[1]
+            told = [line.split("|")[1:3] for line in part.splitlines()[2:]]
+            defaults = {name: cells[1].strip(" `") for cells in told for name in re.findall(r"`(\w+)`", cells[0])}
+            for one in fields(tables[each.name]):
+                assert defaults[one.name] == ("" if one.default is MISSING else str(one.default)), one.name
+            continue
         row = rows[each.name]
         assert row[2] == f"`DAICHO_{each.name.upper()}`"
         assert bool(row[1]) == (each.name in written)
@@ -125,11 +134,22 @@ def test_every_reason_is_described() -> None:
 
 def test_every_finding_is_described() -> None:
     text = read("docs/errors.md")
-    found = set(re.findall(r'found\([^"\n]*(?:f?"[^"]*", )?"([a-z_]+)", "', read("storage/filesystem.py")))
+    found = set()
+    for module in ("filesystem", "fixity", "s3"):
+        told = r'(?:found|_report|Finding)\([^"\n]*(?:f?"[^"]*", )?(?:place, )?"([a-z_]+)"(?:, ["_f]| if )'
+        found |= set(re.findall(told, read(f"storage/{module}.py")))
+    assert {"overlaid", "hidden", "stale"} <= found
     found |= set(re.findall(r'Finding\([^"]*(?:"[a-z]+", )?[^"]*(?:"", )?"([a-z_.]+)", "', read("records/check.py")))
     assert {"missing", "extra", "unacknowledged", "journal.short", "keys.gone"} <= found
     for code in found:
         assert f"`{code}`" in text, code
+
+
+def test_every_flow_is_described() -> None:
+    flows = re.findall(r'@flow\(name="([a-z-]+)"', read("pipelines/flows.py"))
+    assert "ingest-batch" in flows
+    for name in flows:
+        assert f"| `{name}` |" in read("docs/operate.md"), name
 
 
 def test_every_event_is_described() -> None:
@@ -195,7 +215,7 @@ def test_options_named_in_messages_exist() -> None:
 
 def test_the_libraries_decided_on_are_those_required() -> None:
     required = {
-        re.split(r"[<>=~!; ]", line)[0] for line in read("requirements.in").splitlines() if line and line[0] != "#"
+        re.split(r"[<>=~!; \[]", line)[0] for line in read("requirements.in").splitlines() if line and line[0] != "#"
     }
     told = set(re.findall(r"^\| `([a-z0-9-]+)` \|", read("docs/decisions/0007-libraries.md"), re.MULTILINE))
     assert told == required

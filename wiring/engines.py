@@ -1,0 +1,112 @@
+"""Which adapter stands behind each port of the store and the index: the one place that looks at the settings' engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from core.settings import Settings
+from search.port import SearchIndex
+from storage.copying import Side
+from storage.filesystem import (
+    FilesystemDerivatives,
+    FilesystemJournal,
+    FilesystemObjects,
+)
+from storage.filesystem import create_store as create_folder
+from storage.filesystem import open_store as open_folder
+from storage.port import DerivativeStore, Journal, Locks, ObjectStore
+
+
+@dataclass(frozen=True)
+class Store:
+    """The ports of one store. `locks` is None where nothing can be locked."""
+
+    id: str
+    objects: ObjectStore
+    journal: Journal
+    derivatives: DerivativeStore
+    locks: Locks | None = None
+
+
+def create_store(settings: Settings, store_id: str) -> None:
+    """Lay out an empty store; durable on return. `Conflict` (`store.exists`) when one is there."""
+    if settings.store_engine is None:
+        create_folder(settings.store, store_id)
+        return
+    from storage.s3 import create_s3_store
+
+    create_s3_store(settings.store_engine, store_id)
+
+
+def store_id(settings: Settings) -> str:
+    """The id of the store; `NotReady` (`store.missing` and others) where there is none to be opened."""
+    if settings.store_engine is None:
+        return open_folder(settings.store)
+    from storage.s3 import open_s3_store
+
+    return open_s3_store(settings.store_engine)
+
+
+def open_objects(settings: Settings) -> ObjectStore:
+    """The object store alone, for workers that only read."""
+    if settings.store_engine is None:
+        return FilesystemObjects(settings.store)
+    from storage.retrying import RetryingObjects
+    from storage.s3 import S3Objects
+
+    return RetryingObjects(S3Objects(settings.store_engine))
+
+
+def open_store(settings: Settings) -> Store:
+    """All ports of the store, what a crash left in it finished."""
+    found = store_id(settings)
+    if settings.store_engine is None:
+        objects = FilesystemObjects(settings.store)
+        objects.heal()
+        return Store(found, objects, FilesystemJournal(settings.store), FilesystemDerivatives(settings.store))
+    from storage.retrying import RetryingDerivatives, RetryingJournal, RetryingLocks, RetryingObjects
+    from storage.s3 import S3Derivatives, S3Journal, S3Objects
+
+    where = settings.store_engine
+    sealed = S3Objects(where)
+    return Store(
+        found,
+        RetryingObjects(sealed),
+        RetryingJournal(S3Journal(where)),
+        RetryingDerivatives(S3Derivatives(where)),
+        RetryingLocks(sealed),
+    )
+
+
+def side(store: Store) -> Side:
+    """The store as one side of a copy."""
+    return Side(store.objects, store.journal, store.derivatives)
+
+
+def open_index(settings: Settings, store: str) -> SearchIndex:
+    """The index of this store, made empty where there is none; `IndexOutdated` when another version made it."""
+    if settings.index_engine is None:
+        from search.embedded import TantivyIndex
+
+        return TantivyIndex(settings.index)
+    from search.elasticsearch import ElasticsearchIndex
+    from search.retrying import RetryingIndex
+
+    return RetryingIndex(ElasticsearchIndex(settings.index_engine, store))
+
+
+def renew_index(settings: Settings, store: str, fill: Callable[[SearchIndex], None]) -> SearchIndex:
+    """Fill a new index beside the present one, then put it in its place in one step; readers see the old one until then.
+
+    Works where the present one is outdated, damaged or missing.
+    """
+    if settings.index_engine is None:
+        from search.embedded import TantivyIndex
+
+        return TantivyIndex.renewed(settings.index, fill)
+    from search.elasticsearch import ElasticsearchIndex
+    from search.retrying import RetryingIndex
+
+    where = settings.index_engine
+    return RetryingIndex(ElasticsearchIndex.renewed(where, store, lambda index: fill(RetryingIndex(index))))
