@@ -1,10 +1,15 @@
-"""Time as an argument."""
+"""Time as an argument: moments, days, and waiting for what may be back soon."""
 
 from __future__ import annotations
 
+import random
+import time
+from collections.abc import Callable
 from datetime import UTC, date, datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 from zoneinfo import ZoneInfo
+
+from core.errors import Unreachable
 
 TOKYO = ZoneInfo("Asia/Tokyo")
 
@@ -42,3 +47,42 @@ def day_in_japan(moment: datetime) -> date:
 def stamp(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds, the one form in which times are written."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+TRIES = 7
+FIRST_PAUSE = 0.2
+"""Seconds; each pause is twice the one before, less up to half of it by chance."""
+
+ENOUGH = 10.0
+"""Seconds after which nothing more is begun: a page must not be held for minutes."""
+
+Sleep = Callable[[float], None]
+T = TypeVar("T")
+
+
+class Patient:
+    """Tries again what an engine did not answer. The wrappers of ports rest on it: adapters themselves never try twice.
+
+    Args:
+        sleep: waits the given seconds.
+        now: seconds that only grow.
+    """
+
+    def __init__(self, sleep: Sleep = time.sleep, now: Callable[[], float] = time.monotonic) -> None:
+        self._sleep = sleep
+        self._now = now
+
+    def again(self, call: Callable[[], T]) -> T:
+        """The answer of `call`, tried again while it raises `Unreachable`, which is raised in the end."""
+        begun = self._now()
+        pause = FIRST_PAUSE
+        for _ in range(TRIES - 1):
+            try:
+                return call()
+            except Unreachable:
+                if self._now() - begun + pause > ENOUGH:
+                    raise
+            # Not all processes should come back at once; no secret rests on this chance.
+            self._sleep(pause * random.uniform(0.5, 1))  # noqa: S311
+            pause *= 2
+        return call()

@@ -7,49 +7,18 @@ another try: a full store or a wrong password is no better a second later.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from core.clock import Patient, Sleep
 from core.errors import Unreachable
 from storage.port import Checked, DerivativeStore, Finding, Journal, Locks, NewVersion, ObjectStore, Pin
 
-TRIES = 7
-FIRST_PAUSE = 0.2  # seconds; each is twice the one before, less up to half of it by chance
-ENOUGH = 10.0  # seconds after which nothing more is begun
-
-Sleep = Callable[[float], None]
 T = TypeVar("T")
 
 
-class _Patient:
-    """How often and how long.
-
-    Args:
-        sleep: waits the given seconds.
-        now: seconds that only grow.
-    """
-
-    def __init__(self, sleep: Sleep, now: Callable[[], float]) -> None:
-        self._sleep = sleep
-        self._now = now
-
-    def _again(self, call: Callable[[], T]) -> T:
-        """The answer of `call`, tried again while it raises `Unreachable`, which is raised in the end."""
-        begun = self._now()
-        pause = FIRST_PAUSE
-        for _ in range(TRIES - 1):
-            try:
-                return call()
-            except Unreachable:
-                if self._now() - begun + pause > ENOUGH:
-                    raise
-            # Not all processes should come back at once; no secret rests on this chance.
-            self._sleep(pause * random.uniform(0.5, 1))  # noqa: S311
-            pause *= 2
-        return call()
-
+class _Resuming(Patient):
     def _resumed(self, begin: Callable[[T | None], Iterator[T]]) -> Iterator[T]:
         """What an iterator gives; where it breaks off, `begin` makes another from the last that was given (None: from
         the beginning).
@@ -68,13 +37,13 @@ class _Patient:
 
         while True:
             try:
-                last = self._again(step)
+                last = self.again(step)
             except StopIteration:
                 return
             yield last
 
 
-class RetryingObjects(_Patient):
+class RetryingObjects(_Resuming):
     """`ObjectStore` before another one. `objects` remembers the ids it gave, so that none comes twice."""
 
     def __init__(
@@ -84,22 +53,22 @@ class RetryingObjects(_Patient):
         self._store = store
 
     def seal(self, versions: Sequence[NewVersion]) -> list[Pin]:
-        return self._again(lambda: self._store.seal(versions))
+        return self.again(lambda: self._store.seal(versions))
 
     def head(self, object_id: str) -> int:
-        return self._again(lambda: self._store.head(object_id))
+        return self.again(lambda: self._store.head(object_id))
 
     def read(self, pin: Pin, path: str) -> bytes:
-        return self._again(lambda: self._store.read(pin, path))
+        return self.again(lambda: self._store.read(pin, path))
 
     def paths(self, pin: Pin) -> dict[str, str]:
-        return self._again(lambda: self._store.paths(pin))
+        return self.again(lambda: self._store.paths(pin))
 
     def pin(self, object_id: str, number: int) -> Pin:
-        return self._again(lambda: self._store.pin(object_id, number))
+        return self.again(lambda: self._store.pin(object_id, number))
 
     def exported(self, pin: Pin) -> NewVersion:
-        return self._again(lambda: self._store.exported(pin))
+        return self.again(lambda: self._store.exported(pin))
 
     def objects(self) -> Iterator[str]:
         given: set[str] = set()
@@ -108,19 +77,19 @@ class RetryingObjects(_Patient):
             yield object_id
 
     def check(self, object_id: str, pins: Sequence[Pin] = ()) -> Checked:
-        return self._again(lambda: self._store.check(object_id, pins))
+        return self.again(lambda: self._store.check(object_id, pins))
 
     def strays(self) -> list[Finding]:
-        return self._again(self._store.strays)
+        return self.again(self._store.strays)
 
     def worm(self) -> bool:
-        return self._again(self._store.worm)
+        return self.again(self._store.worm)
 
     def describe(self) -> dict[str, str]:
-        return self._again(self._store.describe)
+        return self.again(self._store.describe)
 
 
-class RetryingLocks(_Patient):
+class RetryingLocks(_Resuming):
     """`Locks` before another one. What is counted is what the last try still found to do."""
 
     def __init__(self, locks: Locks, sleep: Sleep = time.sleep, now: Callable[[], float] = time.monotonic) -> None:
@@ -128,19 +97,19 @@ class RetryingLocks(_Patient):
         self._locks = locks
 
     def extend(self, object_id: str, until: str) -> int:
-        return self._again(lambda: self._locks.extend(object_id, until))
+        return self.again(lambda: self._locks.extend(object_id, until))
 
     def extend_rest(self, until: str) -> int:
-        return self._again(lambda: self._locks.extend_rest(until))
+        return self.again(lambda: self._locks.extend_rest(until))
 
     def hold(self, object_id: str) -> None:
-        self._again(lambda: self._locks.hold(object_id))
+        self.again(lambda: self._locks.hold(object_id))
 
     def release(self, object_id: str) -> None:
-        self._again(lambda: self._locks.release(object_id))
+        self.again(lambda: self._locks.release(object_id))
 
 
-class RetryingJournal(_Patient):
+class RetryingJournal(_Resuming):
     """`Journal` before another one."""
 
     def __init__(self, journal: Journal, sleep: Sleep = time.sleep, now: Callable[[], float] = time.monotonic) -> None:
@@ -148,19 +117,19 @@ class RetryingJournal(_Patient):
         self._journal = journal
 
     def append(self, number: int, segment: bytes) -> None:
-        self._again(lambda: self._journal.append(number, segment))
+        self.again(lambda: self._journal.append(number, segment))
 
     def last(self) -> int:
-        return self._again(self._journal.last)
+        return self.again(self._journal.last)
 
     def read(self, number: int) -> bytes:
-        return self._again(lambda: self._journal.read(number))
+        return self.again(lambda: self._journal.read(number))
 
     def segments(self, first: int = 1) -> Iterator[tuple[int, bytes]]:
         return self._resumed(lambda last: self._journal.segments(last[0] + 1 if last else first))
 
 
-class RetryingDerivatives(_Patient):
+class RetryingDerivatives(_Resuming):
     """`DerivativeStore` before another one."""
 
     def __init__(
@@ -170,13 +139,13 @@ class RetryingDerivatives(_Patient):
         self._derivatives = derivatives
 
     def put(self, name: str, data: bytes) -> None:
-        self._again(lambda: self._derivatives.put(name, data))
+        self.again(lambda: self._derivatives.put(name, data))
 
     def get(self, name: str) -> bytes | None:
-        return self._again(lambda: self._derivatives.get(name))
+        return self.again(lambda: self._derivatives.get(name))
 
     def delete(self, name: str) -> None:
-        self._again(lambda: self._derivatives.delete(name))
+        self.again(lambda: self._derivatives.delete(name))
 
     def names(self) -> Iterable[str]:
-        return self._again(lambda: list(self._derivatives.names()))
+        return self.again(lambda: list(self._derivatives.names()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ if not os.environ.get("DJANGO_SETTINGS_MODULE"):
         os.environ.pop(_name, None)
 
 from tests.house import House, empty_catalogue, use_catalogue
+
+pytest_plugins = ["tests.servers.fixtures"]
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -49,6 +51,14 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     """What `daicho demo` makes of the samples. Read it; take a copy to change it."""
     data = tmp_path_factory.mktemp("demo") / "data"
     return Installation(data, tuple(done("demo", "--no-serve", data=data)))
+
+
+@pytest.fixture(scope="session")
+def demo_real(new_engines: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """The same on real engines. Servers cannot be copied: who changes it leaves the records and batches of other tests alone."""
+    folder = tmp_path_factory.mktemp("demo-real")
+    data = folder / "data"
+    return Installation(data, tuple(done("demo", "--no-serve", "--engines", new_engines(folder), data=data)))
 
 
 @pytest.fixture(scope="session")

@@ -27,9 +27,11 @@ from core.errors import (
     DaichoError,
     NotFound,
     NotPermitted,
+    NotReady,
     NotSignedIn,
     StorageFailed,
     StorageFull,
+    Unreachable,
 )
 from records.stores import Stores
 from web import context, serve
@@ -49,10 +51,18 @@ STATUSES: tuple[tuple[type[DaichoError], int], ...] = (
     (BadFile, 400),
     (Conflict, 409),
     (Busy, 503),
+    (Unreachable, 503),
+    (NotReady, 503),
     (StorageFull, 507),
     (DaichoError, 500),
 )
 """The first class that fits gives the status."""
+
+CALM: tuple[tuple[type[DaichoError], str], ...] = (
+    (Unreachable, "error.unreachable"),
+    (NotReady, "error.not_ready"),
+)
+"""Errors that the pages tell in their own words."""
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -106,6 +116,12 @@ class PersonMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        try:
+            return self._admitted(request)
+        except DaichoError as error:  # the session could not be read, or ended
+            return answer(request, error)
+
+    def _admitted(self, request: HttpRequest) -> HttpResponse:
         request.stores = serve.stores()  # type: ignore[attr-defined]
         try:
             name = resolve(request.path_info).url_name or ""
@@ -175,22 +191,28 @@ def answer(request: HttpRequest, error: DaichoError) -> HttpResponse:
     """The page for an error. What is not there and what may not be known of look alike."""
     if isinstance(error, NotFound):
         return error_page(request, 404, "not_found", context_word="error.not_found")
-    response = error_page(request, status_of(error), error.code, message=error.message(context.language_of(request)))
+    # What engines say is for who runs them: it names servers and settings.
+    told = next((name for kind, name in CALM if isinstance(error, kind)), "")
+    message = "" if told else error.message(context.language_of(request))
+    retryable = isinstance(error, Busy | Unreachable)
+    again = request.get_full_path() if retryable and request.method in ("GET", "HEAD") else ""
+    response = error_page(request, status_of(error), error.code, message=message, context_word=told, again=again)
     if isinstance(error, StorageFailed):
         serve.stop()
-    if isinstance(error, Busy):
+    if retryable:
         response["Retry-After"] = "5"
     return response
 
 
 def error_page(
-    request: HttpRequest, status: int, code: str, *, message: str = "", context_word: str = ""
+    request: HttpRequest, status: int, code: str, *, message: str = "", context_word: str = "", again: str = ""
 ) -> HttpResponse:
     """A plain page that says what happened. It depends on nothing but its arguments and the language, and asks no database."""
     parts = {
         "code": code,
         "message": message,
         "word_key": context_word,
+        "again": again,
         "language": context.language_of(request),
         "municipality": serve.municipality(),
     }

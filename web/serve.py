@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -12,11 +13,16 @@ from django.core.management import call_command
 from django.core.wsgi import get_wsgi_application
 from waitress.server import create_server  # type: ignore[import-untyped]
 
+from core.errors import DaichoError
 from core.settings import Settings
+from records import queries
 from records.found import municipality_name
+from records.indexing import feed
 from records.stores import Stores
 
 THREADS = 4
+FEED_EVERY = 5.0
+"""Seconds."""
 LARGEST_REQUEST = 2**21
 """Bytes; nothing is uploaded through the pages."""
 
@@ -56,6 +62,14 @@ def stop() -> None:
     threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
+def _keep_fed(stores: Stores, ended: threading.Event) -> None:
+    """Feed the index now and then: what another process wrote, or what waited while the index did not answer."""
+    while not ended.wait(FEED_EVERY):
+        with contextlib.suppress(DaichoError):
+            feed(stores)
+        queries.let_go()
+
+
 def serve(settings: Settings, stores: Stores, port: int, ready: Callable[[str], None]) -> None:
     """Serve the pages until the process is interrupted.
 
@@ -76,7 +90,12 @@ def serve(settings: Settings, stores: Stores, port: int, ready: Callable[[str], 
     )
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     ready(f"http://{host}:{server.effective_port}/")
+    ended = threading.Event()
+    feeder = threading.Thread(target=_keep_fed, args=(stores, ended), daemon=True)
+    feeder.start()
     try:
         server.run()
     finally:
+        ended.set()
         server.close()
+        feeder.join(FEED_EVERY)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
+from django.contrib.sessions.exceptions import SessionInterrupted
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import Resolver404, resolve, reverse
@@ -10,11 +13,11 @@ from django.views.decorators.http import require_POST, require_safe
 
 from access.decide import Actor
 from access.signin import check
-from core.errors import NotSignedIn
+from core.errors import DaichoError, NotSignedIn
 from records.operation import log_key, note_alone
 from web import assets
 from web.context import language_of
-from web.middleware import PersonRequest, error_page, status_of
+from web.middleware import PersonRequest, answer, error_page, status_of
 from web.middleware import sign_in as begin
 
 A_YEAR = 365 * 86400
@@ -96,6 +99,12 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """A request that cannot be served; also a session that could not be saved, which Django takes for one that was ended meanwhile."""
+    behind: BaseException | None = exception if isinstance(exception, SessionInterrupted) else None
+    while behind is not None:
+        if isinstance(behind, DaichoError):
+            return answer(request, behind)
+        behind = behind.__context__
     return error_page(request, 400, "request", context_word="error.request")
 
 
@@ -104,5 +113,10 @@ def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 
 def failed(request: HttpRequest) -> HttpResponse:
-    """Something that we did not foresee; what it was is on the server's error output only."""
+    """Something that we did not foresee; what it was is on the server's error output only.
+
+    What we did foresee comes here too when it happens outside of all views, such as a database that does not answer when a session is to end.
+    """
+    if isinstance(error := sys.exception(), DaichoError):
+        return answer(request, error)
     return error_page(request, 500, "internal", context_word="error.internal")

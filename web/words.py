@@ -260,6 +260,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "error.title": ("できませんでした", "This did not work"),
     "error.code": ("コード", "Code"),
     "error.home": ("検索へ戻る", "Back to search"),
+    "error.again": ("もう一度試す", "Try again"),
     "error.not_found": (
         "そのページか記録はありません。または、見る権限がありません。",
         "There is no such page or record, or you may not see it.",
@@ -267,6 +268,14 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "error.internal": (
         "内部の誤りが起きました。もう一度試し、続くときは管理者に時刻を伝えてください。",
         "Something failed inside. Try again; if it goes on, tell the administrator the time.",
+    ),
+    "error.unreachable": (
+        "システムの一部が応答していません。しばらく待ってから、同じ操作をもう一度行ってください。これまでに残した記録は無事です。",
+        "Part of the system does not answer. Wait a little and do the same again. What was saved before is safe.",
+    ),
+    "error.not_ready": (
+        "いまはシステムを使えません。管理者に、下のコードを伝えてください。これまでに残した記録は無事です。",
+        "The system cannot be used at present. Tell the administrator the code below. What was saved before is safe.",
     ),
     "error.request": (
         "要求が正しくありません。前の画面からやり直してください。",

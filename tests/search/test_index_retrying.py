@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from core.clock import FIRST_PAUSE, TRIES
 from core.errors import BadInput, Busy, DaichoError, Unreachable
 from search.memory import MemoryIndex
 from search.port import Contains, SearchIndex
@@ -66,7 +67,7 @@ def test_a_write_is_repeated_with_all_its_documents(step: str) -> None:
     RetryingIndex(away, sleep=waited.append).write(iter([doc("r-1", "山"), doc("r-2", "山")]), iter(["r-3"]), 4)
     assert (found(away, "山"), away.upto()) == (["r-1", "r-2"], 4)
     assert len(waited) == 2
-    assert 0.125 <= waited[0] <= 0.25 <= waited[1] <= 0.5
+    assert FIRST_PAUSE / 2 <= waited[0] <= FIRST_PAUSE <= waited[1] <= FIRST_PAUSE * 2
 
 
 @pytest.mark.parametrize(
@@ -82,10 +83,19 @@ def test_every_question_is_repeated_and_given_up_in_the_end(ask: Callable[[Searc
     waited: list[float] = []
     ask(RetryingIndex(Away(GONE, 3), sleep=waited.append))
     assert len(waited) == 3
-    away = Away(GONE, 4)
+    away = Away(GONE, TRIES)
     with pytest.raises(Unreachable):
         ask(RetryingIndex(away, sleep=waited.append))
-    assert (away.asked, len(waited)) == (4, 6)
+    assert (away.asked, len(waited)) == (TRIES, 3 + TRIES - 1)
+
+
+def test_a_silent_index_is_given_up_before_it_holds_a_page_for_minutes() -> None:
+    """Each question takes thirty seconds to fail: there is no second one."""
+    time = iter(range(0, 10_000, 30))
+    away = Away(GONE, TRIES)
+    with pytest.raises(Unreachable):
+        RetryingIndex(away, lambda seconds: pytest.fail("it waits"), lambda: next(time)).count()
+    assert away.asked == 1
 
 
 @pytest.mark.parametrize("error", [Busy("待つ", "wait"), BadInput("誤り", "bad")])

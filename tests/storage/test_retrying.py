@@ -9,15 +9,13 @@ from typing import Any
 
 import pytest
 
+from core.clock import ENOUGH, FIRST_PAUSE, TRIES
 from core.errors import BadInput, Busy, Conflict, DaichoError, NotReady, StorageFull, Unreachable
 from core.settings import S3Settings
 from storage.memory import MemoryDerivatives, MemoryJournal, MemoryObjects
 from storage.places import segment_place
 from storage.port import Pin
 from storage.retrying import (
-    ENOUGH,
-    FIRST_PAUSE,
-    TRIES,
     RetryingDerivatives,
     RetryingJournal,
     RetryingLocks,

@@ -1,47 +1,41 @@
-"""The pages in a real browser, on a real installation served by the real command: sign in, find, look, settle by keyboard, close."""
+"""The pages in a real browser, on a real installation served by the real command: sign in, find, look, edit, settle by keyboard, close.
+
+All of it on the embedded engines, and again on object storage, PostgreSQL and Elasticsearch.
+"""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
 from core.eras import parse_date
-from tests.installed import DAICHO, Installation, copied, done, environment
+from tests.installed import Installation, copied, done
+from tests.machine import need
+from tests.web.browsing import PATIENCE, chromium, complaints, loaded, press, serving, shown, sign_in
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+need("chromium", "chromedriver")
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM or not DRIVER, reason="needs Debian's chromium and chromium-driver"),
-]
+pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def served(demo: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Installation]]:
-    """A copy of the demo, served; its address."""
-    place = copied(demo, tmp_path_factory.mktemp("served"))
-    command = [str(DAICHO), "serve", "--port", "0", "--json", "--data", str(place.data)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(), cwd="/")
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        yield line.split('"url": "')[1].split('"')[0], place
-    finally:
-        process.terminate()
-        process.wait(20)
+@pytest.fixture(scope="module", params=["embedded", "real"])
+def served(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Installation]]:
+    """The demo, served: a copy of the embedded one, and the one on real engines itself; its address."""
+    if request.param == "real":
+        place: Installation = request.getfixturevalue("demo_real")
+    else:
+        place = copied(request.getfixturevalue("demo"), tmp_path_factory.mktemp("served"))
+    with serving(place) as url:
+        yield url, place
 
 
 @pytest.fixture(scope="module")
@@ -52,53 +46,8 @@ def password(served: tuple[str, Installation]) -> str:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
-    options = Options()
-    options.binary_location = str(CHROMIUM)
-    for argument in (
-        "headless=new",
-        "no-sandbox",
-        "disable-gpu",
-        "no-first-run",
-        "disable-background-networking",
-        "lang=ja",
-    ):
-        options.add_argument(f"--{argument}")
-    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
-    options.add_argument("--window-size=1280,800")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-    try:
+    with chromium(tmp_path) as driver:
         yield driver
-    finally:
-        driver.quit()
-
-
-def sign_in(browser: webdriver.Chrome, url: str, password: str) -> None:
-    browser.get(url)
-    browser.find_element(By.ID, "login").send_keys("officer")
-    browser.find_element(By.ID, "password").send_keys(password, Keys.ENTER)
-    WebDriverWait(browser, 10).until(lambda page: page.find_elements(By.ID, "q"))
-
-
-def press(browser: webdriver.Chrome, *keys: str) -> None:
-    ActionChains(browser).send_keys(*keys).perform()
-
-
-def shown(browser: webdriver.Chrome, selector: str) -> WebElement:
-    found = WebDriverWait(browser, 10).until(lambda page: page.find_elements(By.CSS_SELECTOR, selector))
-    assert isinstance(found[0], WebElement)
-    return found[0]
-
-
-def loaded(browser: webdriver.Chrome) -> bool:
-    """Whether every image on the page that is to be seen at once has come."""
-    script = "return [...document.images].filter(i => i.src && i.loading != 'lazy').every(i => i.complete && i.naturalWidth > 0)"
-    return bool(browser.execute_script(script))
-
-
-def complaints(browser: webdriver.Chrome) -> list[str]:
-    """What the browser complained of: blocked code, missing files."""
-    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")]
 
 
 def test_find_and_look(browser: webdriver.Chrome, served: tuple[str, Installation], password: str) -> None:
@@ -108,12 +57,35 @@ def test_find_and_look(browser: webdriver.Chrome, served: tuple[str, Installatio
     assert "長谷川" in hit.text
     hit.click()
     shown(browser, ".canvas img")
-    WebDriverWait(browser, 10).until(loaded)
+    WebDriverWait(browser, PATIENCE).until(loaded)
     assert "長谷川" in browser.find_element(By.TAG_NAME, "h1").text
     image, data = browser.find_element(By.CSS_SELECTOR, ".canvas"), browser.find_element(By.CSS_SELECTOR, ".items")
     assert image.rect["x"] + image.rect["width"] <= data.rect["x"]
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
     assert complaints(browser) == []
+
+
+def test_an_edit_is_a_new_generation_and_found_at_once(
+    browser: webdriver.Chrome, served: tuple[str, Installation], password: str
+) -> None:
+    sign_in(browser, served[0], password)
+    browser.find_element(By.ID, "q").send_keys("木村一郎", Keys.ENTER)
+    shown(browser, ".list a").click()
+    shown(browser, "h1 + .tag ~ a.button").click()
+    note = shown(browser, ".entry textarea:not(#why)")
+    note.send_keys("、鶴亀町へ転居")
+    browser.find_element(By.CSS_SELECTOR, ".acts button").click()
+    missing = shown(browser, "#why-error")
+    assert missing.text == "変更の理由を入れてください。"
+    assert browser.switch_to.active_element.get_attribute("id") == "why"
+    assert browser.find_element(By.CSS_SELECTOR, ".entry textarea:not(#why)").get_attribute("value").endswith("転居")
+    browser.switch_to.active_element.send_keys("本人の届出による")
+    browser.find_element(By.CSS_SELECTOR, ".acts button").click()
+    newest = shown(browser, ".history li[aria-current]")
+    assert "第 2 世代" in newest.text
+    assert "本人の届出による" in newest.text
+    browser.get(f"{served[0]}?q=%E9%B6%B4%E4%BA%80%E7%94%BA")
+    assert "木村一郎" in shown(browser, ".list a").text
 
 
 def test_a_batch_is_settled_by_keyboard_alone_and_closed(
@@ -129,7 +101,7 @@ def test_a_batch_is_settled_by_keyboard_alone_and_closed(
     cases = 0
     while finished not in browser.current_url:
         shown(browser, "#settle")
-        WebDriverWait(browser, 10).until(loaded)
+        WebDriverWait(browser, PATIENCE).until(loaded)
         here, fields = browser.current_url, len(browser.find_elements(By.CSS_SELECTOR, "#settle > .look [data-field]"))
         assert complaints(browser) == []
         press(browser, Keys.F2)
@@ -146,7 +118,7 @@ def test_a_batch_is_settled_by_keyboard_alone_and_closed(
             press(browser, Keys.ENTER)
         if not fields:
             press(browser, Keys.ENTER)
-        until = time.monotonic() + 10
+        until = time.monotonic() + PATIENCE
         while browser.current_url == here and time.monotonic() < until:
             time.sleep(0.05)
         assert browser.current_url != here, browser.find_element(By.TAG_NAME, "main").text
@@ -210,5 +182,5 @@ def test_everything_is_there_without_a_script(
     shown(browser, "table a.button").click()
     here = browser.current_url
     shown(browser, "#go").click()
-    WebDriverWait(browser, 10).until(lambda page: page.current_url != here)
+    WebDriverWait(browser, PATIENCE).until(lambda page: page.current_url != here)
     assert "done=settled" in browser.current_url

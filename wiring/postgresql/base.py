@@ -67,6 +67,16 @@ class DatabaseWrapper(base.DatabaseWrapper):
         connection.adapters.register_loader("json", TextLoader)
         return connection
 
+    def is_usable(self) -> bool:
+        """As Django's, but a network that forgot the connection does not hold a page for minutes."""
+        if self.connection is None:
+            return False
+        usual, self.connection.answer = self.connection.answer, server.HEALTH
+        try:
+            return bool(super().is_usable())
+        finally:
+            self.connection.answer = usual
+
     def ensure_connection(self) -> None:
         """Also after the connection was lost: outside of a transaction the next statement gets a new one."""
         if self.connection is not None and self.connection.closed and not self.in_atomic_block:

@@ -31,6 +31,9 @@ OLDEST = 14
 ANSWER = 120.0
 """Seconds in which the server must answer a statement of the application; longer than LOCK_WAIT. The owner's have no such limit."""
 
+HEALTH = 5.0
+"""Seconds in which an open connection must answer before it is used again; silent ones are closed."""
+
 LOCK_WAIT = 30
 """Seconds to wait for another writer, as long as SQLite waits."""
 
