@@ -499,7 +499,7 @@ def verify(run: Invocation) -> None:
     """保管庫を1バイト残らず確かめます / Read every byte of the store and say what is wrong, and where."""
     from records.check import verify as check
 
-    result = check(run.stores)
+    result = check(run.unindexed)
     for finding in result.findings:
         run.out.row(
             {"finding": finding.code, "object": finding.object_id, "path": finding.path, "detail": finding.detail},
@@ -565,9 +565,11 @@ def reindex(run: Invocation) -> None:
     "to",
     type=FILES,
     default=None,
-    help="移す先のエンジンを書いたファイル / file that names the engines to move to",
+    help="移す先のエンジンを書いたファイル。書いたものだけを移します / file that names the engines; only what it names moves",
 )
-@click.option("--embedded", is_flag=True, help="データフォルダーの中へ戻す / move back into the data folder")
+@click.option(
+    "--embedded", is_flag=True, help="すべてデータフォルダーの中へ戻す / move all of it back into the data folder"
+)
 def migrate(run: Invocation, to: Path | None, embedded: bool) -> None:
     """保管庫・目録・索引を別のエンジンへ移します。途中で止まっても、もう一度で続きから / Move store, catalogue and index to other engines."""
     from dataclasses import replace
@@ -585,7 +587,13 @@ def migrate(run: Invocation, to: Path | None, embedded: bool) -> None:
     if to is None:
         target = replace(run.settings, store_engine=None, catalogue_engine=None, index_engine=None)
     else:
-        target = load(run.settings.data, run.settings.keys, engines=to, language=run.settings.language)
+        told = load(run.settings.data, run.settings.keys, engines=to, language=run.settings.language)
+        target = replace(
+            run.settings,
+            store_engine=told.store_engine or run.settings.store_engine,
+            catalogue_engine=told.catalogue_engine or run.settings.catalogue_engine,
+            index_engine=told.index_engine or run.settings.index_engine,
+        )
     done = move(run.settings, target, run.out.progress)
     copied = done.copied
     run.out.row(
@@ -600,9 +608,9 @@ def migrate(run: Invocation, to: Path | None, embedded: bool) -> None:
         },
         run.out.word(
             f"移しました（{'、'.join(done.moved)}）。目録のダイジェストは前と同じ {done.digest} です。\n"
-            "移す前のものは、そのまま残っています。消す前に docs/operate.md を読んでください。",
+            "移す前のものは、そのまま残っています。ほかの機械の設定も新しくし、古い先への権限を外してください（docs/operate.md）。",
             f"Moved ({', '.join(done.moved)}). The catalogue's digest is the same as before: {done.digest}.\n"
-            "What was there before still lies there. Read docs/operate.md before you remove it.",
+            "What was there before still lies there. Give other machines the new settings, and take the rights on the old place away (docs/operate.md).",
         ),
     )
 
@@ -619,13 +627,20 @@ def locks_extend(run: Invocation) -> None:
 
     days = run.settings.store_engine.lock_days if run.settings.store_engine else 0
     done = extend_locks(run.unindexed, days, run.out.progress)
+    for finding in done.failed:
+        run.out.row(
+            {"finding": finding.code, "object": finding.object_id, "detail": finding.detail},
+            f"! {finding.code}  {finding.object_id}  {finding.detail}",
+        )
     run.out.row(
-        {"objects": done.objects, "lengthened": done.lengthened, "until": done.until},
+        {"objects": done.objects, "lengthened": done.lengthened, "until": done.until, "failed": len(done.failed)},
         run.out.word(
             f"ロックを {done.until} まで延ばしました。オブジェクト {done.objects}、ファイル {done.lengthened}",
             f"Locked until {done.until}: {done.objects} objects, {done.lengthened} files lengthened",
         ),
     )
+    if done.failed:
+        raise SystemExit(74)
 
 
 @command(daicho, "backup")

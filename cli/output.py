@@ -45,7 +45,7 @@ class Output:
             told = {"file": file, "page": page, "part": part}
             about: dict[str, Any] = {name: value for name, value in told.items() if value}
             click.echo(json.dumps({**about, "error": error.code, "ja": error.ja, "en": error.en}, ensure_ascii=False))
-        name = f"{file} p.{page}: " if page else f"{file or part}: " if file or part else ""
+        name = f"{file} p.{page}: " if page else f"{file}: " if file else ""
         click.echo(f"[{error.code}] {name}{error.ja}\n[{error.code}] {name}{error.en}", err=True)
 
     def progress(self, step: str, done: int, total: int) -> None:

@@ -56,6 +56,9 @@ FIRST_PAUSE = 0.2
 ENOUGH = 10.0
 """Seconds after which nothing more is begun: a page must not be held for minutes."""
 
+REST = 10.0
+"""Seconds after giving up in which a call is tried once only."""
+
 Sleep = Callable[[float], None]
 T = TypeVar("T")
 
@@ -71,18 +74,26 @@ class Patient:
     def __init__(self, sleep: Sleep = time.sleep, now: Callable[[], float] = time.monotonic) -> None:
         self._sleep = sleep
         self._now = now
+        self._gave_up = -REST
 
     def again(self, call: Callable[[], T]) -> T:
-        """The answer of `call`, tried again while it raises `Unreachable`, which is raised in the end."""
+        """The answer of `call`, tried again while it raises `Unreachable`, which is raised in the end.
+
+        Once patience is lost there is one try a call for a while, so that those who come later do not wait as long again.
+        """
         begun = self._now()
+        tries = 1 if begun - self._gave_up < REST else TRIES
         pause = FIRST_PAUSE
-        for _ in range(TRIES - 1):
+        for left in range(tries - 1, -1, -1):
             try:
-                return call()
+                answer = call()
+                self._gave_up = -REST
+                return answer
             except Unreachable:
-                if self._now() - begun + pause > ENOUGH:
+                if not left or self._now() - begun + pause > ENOUGH:
+                    self._gave_up = self._now()
                     raise
             # Not all processes should come back at once; no secret rests on this chance.
             self._sleep(pause * random.uniform(0.5, 1))  # noqa: S311
             pause *= 2
-        return call()
+        raise AssertionError

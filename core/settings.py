@@ -21,7 +21,7 @@ TEMPLATE = """\
 language = "ja"
 
 # コマンドを実行する人のログイン名 / login of the person on whose behalf commands act (--as wins)
-person = "{person}"
+person = {person}
 
 # ウェブ画面の待受 / where the web pages are served (loopback only unless a reverse proxy stands before it)
 host = "127.0.0.1"
@@ -96,7 +96,7 @@ class ElasticsearchSettings:
     ca: str = ""
     shards: int = 1
     replicas: int = 0
-    timeout: int = 30
+    timeout: int = 10
 
 
 @dataclass(frozen=True)
@@ -196,8 +196,11 @@ def load(
     )
 
 
-def engines_toml(settings: Settings) -> str:
-    """The tables of the settings' engines, as the settings file has them; "" when all is embedded."""
+def engines_toml(settings: Settings, environment: Mapping[str, str] = os.environ) -> str:
+    """The tables of the settings' engines, as the settings file has them; "" when all is embedded.
+
+    What the environment gave is not written: whoever keeps a password there does not want it in a file.
+    """
     parts = []
     for table, name, engine in (
         ("store", "s3", settings.store_engine),
@@ -205,7 +208,11 @@ def engines_toml(settings: Settings) -> str:
         ("index", "elasticsearch", settings.index_engine),
     ):
         if engine is not None:
-            rows = {"engine": name} | {each.name: getattr(engine, each.name) for each in fields(engine)}
+            rows = {"engine": name} | {
+                each.name: getattr(engine, each.name)
+                for each in fields(engine)
+                if not environment.get(_variable(table, each.name))
+            }
             # A JSON string is a TOML string.
             parts.append(f"\n[{table}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in rows.items()))
     return ENGINES_NOTE + "".join(parts) if parts else ""
@@ -236,7 +243,7 @@ def _engine(
             code="settings.value",
         )
     for each in known.values():
-        value = environment.get(f"DAICHO_{table}_{each.name}".upper()) or written.get(each.name)
+        value = environment.get(_variable(table, each.name)) or written.get(each.name)
         whole = each.type == "int"
         if value is None and each.default is not MISSING:
             continue
@@ -246,18 +253,31 @@ def _engine(
                 f"{each.name} of [{table}] in the settings is missing or wrong; give a {'whole number' if whole else 'string'}.",
                 code="settings.value",
             )
+        low, high = RANGES.get(each.name, (0, 0))
+        if (whole and not low <= int(value) <= high) or (each.name in ("url", "endpoint") and "@" in value):
+            raise BadInput(
+                f"設定 [{table}] の {each.name} が正しくありません（数は {low} から {high} まで。アドレスに利用者名とパスワードは書けません）。",
+                f"{each.name} of [{table}] in the settings does not fit (numbers from {low} to {high}; no user or password in an address).",
+                code="settings.value",
+            )
         values[each.name] = int(value) if whole else value
     engine = kind(**values)
-    if isinstance(engine, S3Settings) and (engine.lock_mode not in LOCK_MODES or not 1 <= engine.lock_days <= 3650):
+    if isinstance(engine, S3Settings) and (engine.lock_mode not in LOCK_MODES):
         raise BadInput(
-            "設定 [store] の lock_mode は COMPLIANCE か GOVERNANCE、lock_days は 1 から 3650 にしてください。",
-            "In [store] of the settings, lock_mode is COMPLIANCE or GOVERNANCE and lock_days 1 to 3650.",
+            "設定 [store] の lock_mode は COMPLIANCE か GOVERNANCE にしてください。",
+            "In [store] of the settings, lock_mode is COMPLIANCE or GOVERNANCE.",
             code="settings.value",
         )
     return engine
 
 
+def _variable(table: str, field_name: str) -> str:
+    return f"DAICHO_{table}_{field_name}".upper()
+
+
 LOCK_MODES = ("COMPLIANCE", "GOVERNANCE")
+RANGES = {"timeout": (1, 600), "lock_days": (1, 3650), "port": (1, 65535), "shards": (1, 100), "replicas": (0, 10)}
+"""Lowest and highest of the whole numbers in the tables of engines."""
 
 
 def _parsed(file: Path) -> dict[str, Any]:

@@ -46,9 +46,14 @@ def _crashed() -> BadFile:
     )
 
 
+def end_with_parent() -> None:
+    """From now on the kernel ends this process when the one that started it ends, however that comes."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+
+
 def _serve(pipe: Connection, parent: int, context: Callable[[], Any], work: Callable[[Any, Any], Any]) -> None:
     """A worker: builds its context once, then answers tasks until the pipe closes."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+    end_with_parent()
     if os.getppid() != parent:
         return
     # Ctrl-C reaches the whole group: the parent decides and closes the pipe.

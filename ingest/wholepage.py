@@ -17,10 +17,9 @@ import numpy as np
 from lxml import etree
 from numpy.typing import NDArray
 
+from ingest.alto import NAMESPACE
 from ingest.port import Pixels, TextReader
 from ingest.readers import DETECTION_MODEL, PaddleReader, open_model
-
-NAMESPACE = "http://www.loc.gov/standards/alto/ns-v4#"
 
 _LONG_SIDE = 1760
 _SHORT_SIDE = 736
@@ -181,11 +180,3 @@ def alto(page_text: PageText, width: int, height: int, dpi: float) -> bytes:
 
 def _child(parent: Any, name: str, **attributes: str) -> Any:
     return etree.SubElement(parent, f"{{{NAMESPACE}}}{name}", attributes)
-
-
-def text_of(alto_bytes: bytes) -> str:
-    """The text of an ALTO file, one line of writing a line."""
-    parser = etree.XMLParser(resolve_entities=False, no_network=True)
-    root = etree.fromstring(alto_bytes, parser)
-    rows = root.iter(f"{{{NAMESPACE}}}TextLine")
-    return "\n".join("".join(each.get("CONTENT", "") for each in row.iter(f"{{{NAMESPACE}}}String")) for row in rows)

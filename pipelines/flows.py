@@ -211,7 +211,7 @@ def fixity_check(data: str = "") -> State[None]:
         return verify(stores, lambda done: tell("verify", done, total))
 
     try:
-        _, stores = _step("open", partial(_opened, data))
+        _, stores = _step("open", partial(_opened, data, index=False))
         from records import queries
         from records.check import Verified, verify
 

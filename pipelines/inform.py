@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from core.errors import DaichoError
+from core.errors import DaichoError, KeysMissing
 from core.settings import Settings
 from ingest.pages import LimitedPageSource
 from records import queries
@@ -14,6 +14,7 @@ from records.check import catalogue_digest
 from records.stores import Stores
 from wiring import catalogue
 from wiring.engines import open_index, store_id
+from wiring.open import named_store
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,16 @@ def ask_engines(settings: Settings) -> list[EngineState]:
     asked: list[tuple[str, str, Callable[[], object]]] = [
         ("store", engine_names(settings)[0], store),
         ("catalogue", engine_names(settings)[1], lambda: catalogue.check_server(settings)),
-        ("index", engine_names(settings)[2], lambda: found and open_index(settings, found)),
+        # The id stands in the key folder too, so that the index is asked while the store is away.
+        ("index", engine_names(settings)[2], lambda: open_index(settings, found or named_store(settings))),
     ]
     states = []
     for part, engine, ask in asked:
         try:
             ask()
             states.append(EngineState(part, engine, None))
+        except KeysMissing:
+            continue  # neither store nor keys: there is nothing whose index could be asked
         except DaichoError as error:
             states.append(EngineState(part, engine, error))
     return states

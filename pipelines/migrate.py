@@ -15,17 +15,26 @@ import tomlkit
 
 from access import queries as access_queries
 from core.errors import BadInput, Conflict, DigestMismatch, NotReady
-from core.settings import ENGINES_NOTE, FILE, Settings, engines_toml
+from core.settings import (
+    ENGINES_NOTE,
+    FILE,
+    ElasticsearchSettings,
+    PostgresSettings,
+    S3Settings,
+    Settings,
+    engines_toml,
+)
 from pipelines.ingest import Progress
 from pipelines.rebuild import reindex
 from records.check import catalogue_digest, verify
+from records.locks import extend_locks
 from records.rebuild import rebuild as fold_all
 from storage.copying import Copied, copy_store
 from storage.durable import replace as put_in_place
 from storage.durable import write_new, writing
 from wiring import catalogue, engines
-from wiring.open import give_way, hold, open_installation
-from wiring.setup import set_up
+from wiring.open import give_way, hold, open_installation, opened
+from wiring.setup import set_up_child
 
 TABLES = ("store", "catalogue", "index")
 
@@ -54,13 +63,14 @@ def migrate(settings: Settings, target: Settings, progress: Progress = lambda st
         Conflict: the target holds another store, or has gone on by itself.
         DigestMismatch: (`migrate.differs`) the moved catalogue has another digest; the settings are unchanged.
     """
-    moved = tuple(name for name in TABLES if getattr(settings, f"{name}_engine") != getattr(target, f"{name}_engine"))
+    moved = tuple(name for name in TABLES if _where(settings, name) != _where(target, name))
     if not moved:
         raise BadInput(
             "もうその先にあります。移し先の設定ファイルを確かめてください。",
             "The installation is there already. Check the file that names the engines.",
             code="migrate.same",
         )
+    opened(settings)
     hold(settings, alone=True)
     stores = open_installation(settings, held=True, index=False)
     digest = catalogue_digest()
@@ -74,6 +84,19 @@ def migrate(settings: Settings, target: Settings, progress: Progress = lambda st
         )
     _point(target)
     return Migrated(moved, copied, digest, arrived.records)
+
+
+def _where(settings: Settings, name: str) -> tuple[str, ...]:
+    """Which place a part lives in. The same place under other time-outs or passwords is no other place: the settings file tells those."""
+    match getattr(settings, f"{name}_engine"):
+        case S3Settings(endpoint=endpoint, bucket=bucket):
+            return (endpoint, bucket)
+        case PostgresSettings(host=host, port=port, database=database):
+            return (host, str(port), database)
+        case ElasticsearchSettings(url=url, name=index):
+            return (url, index)
+        case _:
+            return ()
 
 
 def _copied(settings: Settings, target: Settings, store_id: str, progress: Progress) -> Copied:
@@ -118,7 +141,7 @@ class _Arrived:
 def _elsewhere(journey: _Journey) -> _Arrived:
     """Run `_arrive` in a process of its own: one process serves one installation."""
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn, initializer=set_up, initargs=(journey.target,)) as pool:
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=set_up_child, initargs=(journey.target,)) as pool:
         return pool.submit(_arrive, journey).result()
 
 
@@ -126,6 +149,8 @@ def _arrive(journey: _Journey) -> _Arrived:
     """Make catalogue and index where they moved to, then read everything there."""
     target, records = journey.target, 0
     if "catalogue" in journey.moved:
+        # Nobody else may be there; and should this be the source's own database under another name, its lock is ours already.
+        catalogue.hold(target, alone=True)
         give_way(target, journey.store)
         stores = open_installation(target, fresh=True, index=False)
         fold_all(stores)
@@ -136,13 +161,15 @@ def _arrive(journey: _Journey) -> _Arrived:
         stores = open_installation(target, held=True, index=False)
     if "index" in journey.moved:
         records = reindex(target, stores)
+    if stores.locks is not None and target.store_engine is not None:
+        extend_locks(stores, target.store_engine.lock_days)  # what was copied first may have waited for long
     return _Arrived(catalogue_digest(), len(verify(stores).findings), records)
 
 
 def _point(target: Settings) -> None:
     """Make the settings file name the engines of `target`; everything else in it stays as people wrote it."""
     place = target.data / FILE
-    document = tomlkit.parse(place.read_text("utf-8"))
+    document = tomlkit.parse(place.read_text("utf-8") if place.is_file() else "")
     for name in TABLES:
         document.pop(name, None)
     text = tomlkit.dumps(document).replace(ENGINES_NOTE.strip(), "").rstrip() + "\n" + engines_toml(target)

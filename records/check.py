@@ -58,8 +58,11 @@ def verify(stores: Stores, progress: Callable[[int], None] = lambda done: None) 
     for object_id in stores.objects.objects():
         if object_id not in known:
             _object(stores, result, object_id, [])
-    for finding in stores.objects.strays():
-        _sort(result, finding)
+    try:
+        for finding in stores.objects.strays():
+            _sort(result, finding)
+    except DaichoError as error:  # at the end of hours of reading: what was found must not be lost
+        result.findings.append(Finding("", "", error.code, error.en))
     result.findings.extend(stores.keys.check())
     living = set(stores.keys.ids())
     result.keys = len(living)

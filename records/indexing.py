@@ -8,8 +8,17 @@ from datetime import date, datetime
 
 from core.clock import day_in_japan
 from core.eras import fiscal_year
-from core.errors import Busy, DigestMismatch, KeysMissing, Unreachable
-from ingest.wholepage import text_of
+from core.errors import (
+    Busy,
+    DigestMismatch,
+    KeysMissing,
+    NotFound,
+    NotReady,
+    StorageFull,
+    StoreDamaged,
+    Unreachable,
+)
+from ingest.alto import text_of
 from records import queries
 from records.archive import unpack
 from records.content import content
@@ -32,17 +41,20 @@ PATIENCE = 20.0
 def feed(stores: Stores) -> int:
     """Write to the index what the journal says and the index does not know yet. Returns the number of records written.
 
-    Another process that is feeding is waited for; when it takes too long, or the index does not answer, the rest stays for the next
-    call: what is acknowledged lies in the journal, and nothing of it is forgotten.
+    An index that does not answer, is full or refuses us leaves the rest for the next call, and so does another process that feeds for long:
+    what is acknowledged lies in the journal, and nothing of it is forgotten. `daicho info` tells how far behind the index is.
     """
     try:
         return write_through(stores)
-    except Unreachable:
+    except (Unreachable, Busy, StorageFull, NotReady):
         return 0
 
 
 def write_through(stores: Stores) -> int:
-    """As `feed`, but an index that does not answer is an error (`Unreachable`)."""
+    """As `feed`, but an index that cannot be written is an error. Another process that is feeding is waited for.
+
+    Groups come in the order of their newest entries, and the index remembers each: what is broken off goes on behind the last.
+    """
     until = time.monotonic() + PATIENCE
     count = 0
     while True:
@@ -53,15 +65,31 @@ def write_through(stores: Stores) -> int:
         try:
             for start in range(0, len(changed) or 1, GROUP):
                 group = changed[start : start + GROUP]
-                last = start + GROUP >= len(changed)
-                documents = [document for record in group for document in _documents(stores, record)]
-                stores.index.write(documents, [], upto if last else after)
+                reached = upto if start + GROUP >= len(changed) else group[-1][1]
+                documents, gone = _told(stores, [record for record, _ in group])
+                stores.index.write(documents, gone, reached)
                 count += len(group)
+                until = time.monotonic() + PATIENCE
         except Busy:
             if time.monotonic() > until:
-                return count
+                raise
             time.sleep(0.05)
         # Once more: another process may have gone on while we read, and ours would be the older documents.
+
+
+def _told(stores: Stores, records: Sequence[str]) -> tuple[list[Document], list[str]]:
+    """The documents of these records, and those that cannot be read: one damaged object must not keep all others from being found.
+
+    Such a record is found no more until it is whole and the index made again; `daicho verify` names it.
+    """
+    documents: list[Document] = []
+    gone = []
+    for record in records:
+        try:
+            documents += _documents(stores, record)
+        except (DigestMismatch, KeysMissing, StoreDamaged, NotFound):
+            gone.append(record)
+    return documents, gone
 
 
 def _documents(stores: Stores, record_id: str) -> Iterator[Document]:

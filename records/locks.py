@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import groupby
 
 from core.clock import stamp
-from core.errors import NotReady
+from core.errors import DaichoError, NotReady
 from records import queries
 from records.stores import Stores
+from storage.port import Finding
 
 
 @dataclass(frozen=True)
 class Extended:
-    """Objects looked at, files whose lock was lengthened, and until when all are locked at least."""
+    """Objects looked at, files whose lock was lengthened, until when all are locked at least, and those that could not be."""
 
     objects: int
     lengthened: int
     until: str
+    failed: tuple[Finding, ...]
 
 
 def extend_locks(
@@ -36,10 +39,15 @@ def extend_locks(
             code="store.no_locks",
         )
     until = stamp(stores.clock.now() + timedelta(days=days))
-    objects = sorted({object_id for object_id, _, _ in queries.pins()})
-    lengthened = 0
+    lengthened = stores.locks.extend_rest(until)  # first: without the journal, nothing else is proved
+    objects = [object_id for object_id, _ in groupby(queries.pins(), key=lambda row: row[0])]
+    failed: list[Finding] = []
     for done, object_id in enumerate(objects, 1):
-        lengthened += stores.locks.extend(object_id, until)
+        try:
+            lengthened += stores.locks.extend(object_id, until)
+        except DaichoError as error:
+            # One bad object must not let the locks of all behind it end. An engine that is gone altogether is told here.
+            stores.objects.head(object_id)
+            failed.append(Finding(object_id, "", error.code, error.en))
         progress("locks", done, len(objects))
-    lengthened += stores.locks.extend_rest(until)
-    return Extended(len(objects), lengthened, until)
+    return Extended(len(objects), lengthened, until, tuple(failed))

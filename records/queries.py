@@ -201,11 +201,13 @@ def pins() -> Iterator[tuple[str, int, str]]:
     yield from rows
 
 
-def outbox(after: int) -> tuple[list[str], int]:
-    """Records changed by entries after number `after`, and the number of the newest entry."""
-    changed = Entry.objects.filter(number__gt=after, event__in=INDEXED_EVENTS).order_by("record")
+def outbox(after: int) -> tuple[list[tuple[str, int]], int]:
+    """(record, number of its newest entry) of records changed by entries after number `after`, in the order of these numbers; and the number
+    of the newest entry of all.
+    """
+    changed = Entry.objects.filter(number__gt=after, event__in=INDEXED_EVENTS).values_list("record")
     upto, _ = last_entry()
-    return list(changed.values_list("record", flat=True).distinct()), upto
+    return list(changed.annotate(newest=models.Max("number")).order_by("newest")), upto
 
 
 def counts() -> dict[str, int]:

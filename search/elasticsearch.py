@@ -14,8 +14,10 @@ Elasticsearch has no transactions. What makes a commit here:
 - The mark of one shard is also the claim: who writes takes it by compare-and-set, raises its number (the fence) and
   sends the number as the version of all it writes, so that nothing that arrives late from a writer that was given up
   goes over what came after. `upto` stands in the claim and is written last.
-- A write that is broken off leaves the claim open, and the index answers as before. The next `write` must bring the
-  same documents, perhaps newer: the feed does, since `upto` has not moved.
+- A write that is broken off leaves the claim open, and the index answers as before. What of it the next `write` does
+  not bring again comes up, half written, with that one; the feed brings it, since `upto` has not moved.
+- What was left over against our will is seen only when it is too late; then `upto` goes back to where it was, so that
+  whoever feeds comes again, and is told again, until it is right.
 
 An index lies behind one alias for reading, which `renewed` turns to another index in one step, and one of its own for
 writing, so that an index that is gone is not made again by a late write.
@@ -141,11 +143,8 @@ def _facet(name: str, value: str) -> str:
 
 
 def _keepable(term: str) -> bool:
-    """Whether the engine can keep the term as it is: half a surrogate pair has no UTF-8."""
-    try:
-        return len(term.encode()) <= _TERM
-    except UnicodeEncodeError:
-        return False
+    """Whether the engine can keep the term as it is."""
+    return plan.has_utf8(term) and len(term.encode()) <= _TERM
 
 
 def _unreachable(cause: str) -> DaichoError:
@@ -166,16 +165,16 @@ def _busy() -> DaichoError:
 
 def _damaged() -> DaichoError:
     return StoreDamaged(
-        "検索索引が壊れています。`daicho rebuild` で作り直してください(台帳の記録は無事です)。",
-        "The search index is damaged. Make it again with `daicho rebuild` (the records are not affected).",
+        "検索索引が壊れています。`daicho reindex` で作り直してください(台帳の記録は無事です)。",
+        "The search index is damaged. Make it again with `daicho reindex` (the records are not affected).",
         code="index.damaged",
     )
 
 
 def _outdated() -> DaichoError:
     return IndexOutdated(
-        "検索索引は別の版で作られています。`daicho rebuild` で作り直してください。",
-        "The search index was made by another version. Make it again with `daicho rebuild`.",
+        "検索索引は別の版で作られています。`daicho reindex` で作り直してください。",
+        "The search index was made by another version. Make it again with `daicho reindex`.",
     )
 
 
@@ -219,7 +218,7 @@ def _coded(status: int, kind: str, reason: str) -> DaichoError:
         return _unreachable(kind)
     if kind.startswith("corrupt") or status == 404:
         return _damaged()
-    if status == 409 or kind == "version_conflict_engine_exception":
+    if status == 409 or kind in ("version_conflict_engine_exception", "resource_already_exists_exception"):
         return _busy()
     if status == 413 or kind in ("document_parsing_exception", "mapper_parsing_exception"):
         return _bad_document()
@@ -376,8 +375,8 @@ class ElasticsearchIndex:
         first, so there must be one at a time.
         """
         client, alias = _connected(where), _base(where, store_id)
-        old, made = _behind(client, alias), _numbered(client, alias)
-        for index in set(made) - set(old):
+        made = _numbered(client, alias)
+        for index in set(made) - set(_behind(client, alias)):
             _remove(client, index)
         fresh = f"{alias}-{_last(made) + 1}"
         _make(client, where, fresh, None)
@@ -385,10 +384,12 @@ class ElasticsearchIndex:
             filling = cls.__new__(cls)
             filling._open(client, where, _own_alias(fresh))
             fill(filling)
+            # Looked at only now: while we filled, whoever found the index gone has made an empty one.
+            made = _numbered(client, alias)
             actions: list[dict[str, Anything]] = [
                 # An index that is not ours may have been put behind the alias: it is not ours to remove either.
                 {"remove_index": {"index": index}} if index in made else {"remove": {"index": index, "alias": alias}}
-                for index in old
+                for index in _behind(client, alias)
             ]
             with _edge():
                 client.indices.update_aliases(actions=[*actions, {"add": {"index": fresh, "alias": alias}}])
@@ -397,6 +398,9 @@ class ElasticsearchIndex:
                 if fresh not in _behind(client, alias):
                     _remove(client, fresh)
             raise
+        # One that was made since we looked stands behind the alias too.
+        for index in set(_numbered(client, alias)) - {fresh}:
+            _remove(client, index)
         return cls(where, store_id)
 
     def write(self, documents: Iterable[Document], gone: Iterable[str], upto: int) -> None:
@@ -409,13 +413,17 @@ class ElasticsearchIndex:
             written.setdefault(document.record, set()).add(document.generation)
         with self._writing:
             claim, torn = self._claimed(bool(written))
-            done = False
+            before, done = claim.upto, False
             try:
                 if claim.open:
                     claim = self._replaced(claim, given, written, torn)
                 claim = self._put(claim, replace(claim, upto=upto, open=False))
                 self._refresh(claim)
-                self._assert_written(claim, written)
+                try:
+                    self._assert_written(claim, written)
+                except StoreDamaged:
+                    self._refresh(self._put(claim, replace(claim, upto=before)))
+                    raise
                 if _behind(self._client, self._alias) != [claim.index]:
                     # It was exchanged meanwhile: what we wrote has gone with the old one.
                     raise _busy()
@@ -802,7 +810,7 @@ def _whole(buckets: Sequence[Mapping[str, Anything]]) -> int:
 
 
 def _check(document: Document) -> None:
-    """`BadInput` (`index.document`) for what the engine cannot keep."""
+    """`BadInput` (`index.document`) for what the engine cannot keep: longer terms than it bears."""
     facets = (_facet(name, value) for name, values in document.facets.items() for value in values)
     if not all(_keepable(term) for term in (document.record, document.partition, *facets)):
         raise _bad_document()

@@ -68,7 +68,7 @@ def _schema() -> tantivy.Schema:
 
 def _name(name: str) -> str:
     # A name that is one token and one step of a JSON path, whatever characters people gave it.
-    return quote(name, safe="").replace(".", "%2E")
+    return quote(name, safe="", errors="surrogatepass").replace(".", "%2E")
 
 
 def _record_prefix(record: str) -> int:
@@ -125,8 +125,8 @@ def _damaged(cause: BaseException) -> DaichoError:
             code="index.full",
         )
     return StoreDamaged(
-        "検索索引が壊れています。`daicho rebuild` で作り直してください(台帳の記録は無事です)。",
-        "The search index is damaged. Make it again with `daicho rebuild` (the records are not affected).",
+        "検索索引が壊れています。`daicho reindex` で作り直してください(台帳の記録は無事です)。",
+        "The search index is damaged. Make it again with `daicho reindex` (the records are not affected).",
         code="index.damaged",
     )
 
@@ -208,13 +208,11 @@ class TantivyIndex:
 
     def write(self, documents: Iterable[Document], gone: Iterable[str], upto: int) -> None:
         removed = frozenset(gone)
-        written: dict[str, int] = dict.fromkeys(removed, 0)
         with self._writing:
             self._fresh()
             at = self._at
             try:
-                self._commit(documents, removed, written, upto)
-                self._assert_written(written)
+                self._commit(documents, removed, upto)
             except StoreDamaged as error:
                 if self._place() != at:
                     raise _busy() from error
@@ -223,13 +221,16 @@ class TantivyIndex:
                 # It was exchanged meanwhile: what we wrote has gone with the old one.
                 raise _busy()
 
-    def _commit(
-        self, documents: Iterable[Document], removed: frozenset[str], written: dict[str, int], upto: int
-    ) -> None:
-        """The write itself; `written` counts the generations of each record."""
+    def _commit(self, documents: Iterable[Document], removed: frozenset[str], upto: int) -> None:
+        """The write itself. When it left something over, `upto` goes back to where it was in a commit of its own, so that
+        whoever feeds comes again, and is told again, until it is right.
+        """
         with _edge():
             writer = self._index.writer(_HEAP, 1)
         try:
+            # Read under the engine's lock, so that it is the last one.
+            before = self.upto()
+            written = {record: 0 for record in removed if plan.has_utf8(record)}
             with _edge():
                 # A process killed while it committed leaves files under names that this commit may choose again (a
                 # segment's deletes are named by a counter), and the engine refuses to write over them.
@@ -243,13 +244,12 @@ class TantivyIndex:
                         written[document.record] = 0
                     writer.add_document(_document(document))
                     written[document.record] += 1
-            with _edge():
-                writer.delete_documents_by_query(self._term("state", "upto"))
-                mark = tantivy.Document()
-                mark.add_text("state", "upto")
-                mark.add_integer("upto", upto)
-                writer.add_document(mark)
-                writer.commit()
+            self._close(writer, upto)
+            try:
+                self._assert_written(written)
+            except StoreDamaged:
+                self._close(writer, before)
+                raise
         except BaseException:
             with _edge():
                 writer.rollback()
@@ -258,6 +258,16 @@ class TantivyIndex:
         with _edge():
             # Also lets the lock go; a writer dropped without it would throw its merges away.
             writer.wait_merging_threads()
+
+    def _close(self, writer: tantivy.IndexWriter, upto: int) -> None:
+        """Commit what the writer was given, and `upto` with it."""
+        with _edge():
+            writer.delete_documents_by_query(self._term("state", "upto"))
+            mark = tantivy.Document()
+            mark.add_text("state", "upto")
+            mark.add_integer("upto", upto)
+            writer.add_document(mark)
+            writer.commit()
 
     def _assert_written(self, written: dict[str, int]) -> None:
         # The engine has been seen to ignore deletes without a word, which would leave old personal data searchable.
@@ -274,8 +284,9 @@ class TantivyIndex:
     def upto(self) -> int:
         searcher = self._fresh()
         with _edge():
-            hits = searcher.search(self._term("state", "upto"), limit=1).hits
-            return int(searcher.doc(hits[0][1])["upto"][0]) if hits else 0
+            hits = searcher.search(self._term("state", "upto"), limit=1000).hits
+            # There is one, unless the engine ignored a delete: then the commit before the first such one counts.
+            return min((int(searcher.doc(address)["upto"][0]) for _, address in hits), default=0)
 
     def count(self) -> int:
         searcher = self._fresh()
@@ -369,6 +380,8 @@ class TantivyIndex:
                         raise _damaged(error) from error
 
     def _term(self, field: str, value: str) -> tantivy.Query:
+        if not plan.has_utf8(value):
+            return tantivy.Query.empty_query()
         return tantivy.Query.term_query(self._schema, field, value, "basic")
 
     def _inside(self, query: Query, groups: Sequence[tuple[plan.Items, tuple[str, ...]]], past: bool) -> tantivy.Query:
@@ -508,8 +521,8 @@ def _read_note(folder: Path) -> Path:
     note = _note(folder)
     if (note.get("layout"), note.get("normaliser")) != (LAYOUT, FINGERPRINT):
         raise IndexOutdated(
-            "検索索引は別の版で作られています。`daicho rebuild` で作り直してください。",
-            "The search index was made by another version. Make it again with `daicho rebuild`.",
+            "検索索引は別の版で作られています。`daicho reindex` で作り直してください。",
+            "The search index was made by another version. Make it again with `daicho reindex`.",
         )
     name = str(note.get("folder"))
     if not name.isdigit():

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from core.errors import BadInput
 from search.normalise import normalise
@@ -34,8 +35,8 @@ Key = tuple[int, str, int, str]
 def checked(documents: Iterable[Document], gone: frozenset[str]) -> Iterator[Document]:
     """The documents to write, one by one; a record in `gone` is removed even if a document of it comes along.
 
-    `BadInput` (`index.document`) for a sort outside 0..2**31-1, an id with control characters, or a generation that
-    comes twice.
+    `BadInput` (`index.document`) for a sort outside 0..2**31-1, an id with control characters, an id or a facet's value
+    that has no UTF-8, or a generation that comes twice.
     """
     seen: set[tuple[str, int]] = set()
     for document in documents:
@@ -46,6 +47,7 @@ def checked(documents: Iterable[Document], gone: frozenset[str]) -> Iterator[Doc
             or not document.record
             or key in seen
             or any(c < " " for c in document.record + document.partition)
+            or not all(map(has_utf8, (document.record, document.partition, *chain(*document.facets.values()))))
         ):
             raise BadInput(
                 "検索用の文書が正しくありません。並び順・世代・識別子を確かめてください。",
@@ -55,6 +57,15 @@ def checked(documents: Iterable[Document], gone: frozenset[str]) -> Iterator[Doc
         seen.add(key)
         if document.record not in gone:
             yield document
+
+
+def has_utf8(text: str) -> bool:
+    """Whether engines can keep the text as it is: half a surrogate pair has no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def order(document: Document) -> Key:

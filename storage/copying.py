@@ -38,9 +38,9 @@ class Copied:
 
 
 def copy_store(source: Side, target: Side, progress: Callable[[int], None] = lambda done: None) -> Copied:
-    """Bring `target` up to `source`; durable on return. Nobody may write to either meanwhile.
+    """Bring `target` up to `source` as it is at the beginning; durable on return. Nobody else may write to `target`.
 
-    Objects come before the journal, so that a target cut short never names what it lacks. Versions that a broken-off
+    Objects come before the journal, so that a target cut short, or one whose source goes on, never names what it lacks. Versions that a broken-off
     write left unacknowledged are copied too: later versions may rest on them.
 
     Args:
@@ -83,6 +83,8 @@ def copy_store(source: Side, target: Side, progress: Callable[[int], None] = lam
         progress(objects)
     written += _seal(target.objects, group)
     for number, segment in source.journal.segments():
+        if number > last:
+            break  # somebody works on: objects it names may have come after we looked
         target.journal.append(number, segment)
     derivatives = 0
     for name in source.derivatives.names():

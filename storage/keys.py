@@ -79,7 +79,7 @@ class FilesystemKeys:
     def __init__(self, folder: Path, store_id: str) -> None:
         self._wrapped = folder / "wrapped"
         self._scratch = folder / "scratch"
-        if _described(folder) != store_id:
+        if store_of_keys(folder) != store_id:
             raise KeysMissing(
                 "この鍵フォルダーは別の保管庫のものです。正しいフォルダーを指定してください。",
                 "This key folder belongs to another store. Give the right folder.",
@@ -232,7 +232,8 @@ def forget(path: Path) -> None:
     durable.flush_folder(path.parent)
 
 
-def _described(folder: Path) -> str:
+def store_of_keys(folder: Path) -> str:
+    """The id of the store that a key folder belongs to; `KeysMissing` (`keys.missing`) where there is none."""
     try:
         return str(json.loads(durable.read_regular(folder / "store.json"))["store"])
     except FileNotFoundError as error:

@@ -13,6 +13,14 @@ from pathlib import Path
 from typing import Any
 
 DAICHO = Path(sys.executable).with_name("daicho")
+
+HASTY = (
+    sys.executable,
+    "-c",
+    "from core import clock; clock.FIRST_PAUSE, clock.ENOUGH = 0.02, 1.0; from cli.main import main; main()",
+)
+"""The same command, which soon gives up an engine that does not answer. How long it is patient is shown by tests/storage/test_retrying.py."""
+
 HOUSE = Path(__file__).resolve().parent.parent
 SAMPLES = HOUSE / "samples"
 TEMPLATES = SAMPLES / "templates"
@@ -53,9 +61,15 @@ def environment(**more: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in HIDES} | more
 
 
-def run(*args: str | Path, data: Path | None = None, plain: bool = False, **more: str) -> Result:
-    """Run the command to its end with `--json` (not when `plain`). `more`: environment variables."""
-    command = [str(DAICHO), *map(str, args)]
+def run(
+    *args: str | Path,
+    data: Path | None = None,
+    plain: bool = False,
+    program: Sequence[str] = (str(DAICHO),),
+    **more: str,
+) -> Result:
+    """Run the command to its end with `--json` (not when `plain`). `program`: DAICHO or HASTY; `more`: environment variables."""
+    command = [*program, *map(str, args)]
     command += [] if plain else ["--json"]
     command += ["--data", str(data)] if data else []
     done = subprocess.run(command, capture_output=True, text=True, env=environment(**more), timeout=600, cwd="/")

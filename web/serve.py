@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,10 +64,20 @@ def stop() -> None:
 
 def _keep_fed(stores: Stores, ended: threading.Event) -> None:
     """Feed the index now and then: what another process wrote, or what waited while the index did not answer."""
+    told = ""
     while not ended.wait(FEED_EVERY):
-        with contextlib.suppress(DaichoError):
+        failed = ""
+        try:
             feed(stores)
-        queries.let_go()
+        except DaichoError as error:
+            failed = f"[{error.code}] {error.ja} / {error.en}"
+        except Exception as error:  # only its class: a text could quote data
+            failed = f"[internal] {type(error).__name__}"
+        finally:
+            queries.let_go()
+        if failed != told:
+            print(failed, file=sys.stderr, flush=True)
+            told = failed
 
 
 def serve(settings: Settings, stores: Stores, port: int, ready: Callable[[str], None]) -> None:

@@ -46,6 +46,24 @@ def check_server(settings: Settings) -> None:
         check(settings.catalogue_engine)
 
 
+def check_owner(settings: Settings) -> None:
+    """Make sure that the role that makes tables is let in; errors as `check_server`."""
+    if settings.catalogue_engine is not None:
+        from wiring.postgresql.server import session
+
+        with session(settings.catalogue_engine, owner=True):
+            pass
+
+
+def unfinished(settings: Settings) -> bool:
+    """Does something lie aside, since a rebuild was broken off? What is in its place then is not whole."""
+    if settings.catalogue_engine is not None:
+        from wiring.postgresql.server import aside_exists
+
+        return aside_exists(settings.catalogue_engine)
+    return _aside(settings).exists()
+
+
 def exists(settings: Settings) -> bool:
     """Is there a catalogue? It may lag behind the journal. Errors of the engine as `check_server`."""
     if settings.catalogue_engine is not None:

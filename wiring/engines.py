@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+from core.errors import Busy
 from core.settings import Settings
 from search.port import SearchIndex
 from storage.copying import Side
@@ -99,8 +104,30 @@ def open_index(settings: Settings, store: str) -> SearchIndex:
 def renew_index(settings: Settings, store: str, fill: Callable[[SearchIndex], None]) -> SearchIndex:
     """Fill a new index beside the present one, then put it in its place in one step; readers see the old one until then.
 
-    Works where the present one is outdated, damaged or missing.
+    Works where the present one is outdated, damaged or missing. `Busy` (`reindex.running`) while somebody else on this machine does it:
+    the second would clear the first one's unfinished work away.
     """
+    with _alone(settings.data / "reindex.lock"):
+        return _renewed(settings, store, fill)
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise Busy(
+            "索引の作り直しは、もう始まっています。終わるのを待ってください。",
+            "The index is being made again already. Wait until that has ended.",
+            code="reindex.running",
+        ) from error
+    finally:
+        os.close(handle)
+
+
+def _renewed(settings: Settings, store: str, fill: Callable[[SearchIndex], None]) -> SearchIndex:
     if settings.index_engine is None:
         from search.embedded import TantivyIndex
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
+import json
 import os
 import secrets
 import shutil
 
 from django.db import DatabaseError
 
+from access.signin import require_login_form
 from core.clock import SystemClock
-from core.errors import Busy, Conflict, NotReady
+from core.errors import Busy, Conflict, DaichoError, NotReady
 from core.ids import RandomIds
 from core.settings import FILE, TEMPLATE, Settings, engines_toml
 from records import queries
@@ -20,7 +21,7 @@ from records.operation import catch_up
 from records.stores import Stores
 from search.memory import MemoryIndex
 from storage.durable import write_new, writing
-from storage.keys import FilesystemKeys, create_keys
+from storage.keys import FilesystemKeys, create_keys, store_of_keys
 from wiring import catalogue
 from wiring.engines import create_store, open_index, open_store, store_id
 
@@ -38,7 +39,9 @@ def create(settings: Settings, person: str) -> Stores:
                 f"The folder {folder} is not empty. Name an empty one with --data (keys: --keys).",
                 code="store.exists",
             )
+    require_login_form(person)
     catalogue.check_server(settings)
+    catalogue.check_owner(settings)
     if catalogue.exists(settings):
         raise foreign_catalogue()
     made = RandomIds().new("s")
@@ -55,20 +58,25 @@ def create(settings: Settings, person: str) -> Stores:
         for folder in (settings.data, settings.keys):
             shutil.rmtree(folder, ignore_errors=True)
         raise
+    hold(settings)
     return open_installation(settings, fresh=True)
 
 
 def write_settings(settings: Settings, person: str) -> None:
     """Write the settings file of a new installation; it may hold passwords of engines, so nobody else may read it."""
-    place = settings.data / FILE
-    place.touch(0o600)
-    place.write_text(TEMPLATE.format(person=person) + engines_toml(settings), "utf-8")
+    text = TEMPLATE.format(person=json.dumps(person, ensure_ascii=False)) + engines_toml(settings)
+    write_new(settings.data / FILE, text.encode(), 0o600)
 
 
 def opened(settings: Settings) -> tuple[str, FilesystemKeys]:
     """The store's id and its keys, when both are there and belong together; errors as `open_installation`."""
     found = store_id(settings)
     return found, FilesystemKeys(settings.keys, found)
+
+
+def named_store(settings: Settings) -> str:
+    """The id of the store that the key folder belongs to; `KeysMissing` where there is none."""
+    return store_of_keys(settings.keys)
 
 
 _held: list[int] = []
@@ -119,6 +127,12 @@ def open_installation(settings: Settings, *, fresh: bool = False, held: bool = F
             "The catalogue is missing. Make it again from the store with `daicho rebuild`.",
             code="catalogue.missing",
         )
+    if not fresh and catalogue.unfinished(settings):
+        raise NotReady(
+            "目録の作り直しが途中で止まっています。`daicho rebuild` をもう一度実行してください。失われたものはありません。",
+            "A rebuild of the catalogue was broken off. Run `daicho rebuild` again; nothing is lost.",
+            code="catalogue.unfinished",
+        )
     if not fresh and not held:
         hold(settings)
     _web_secret(settings)
@@ -155,8 +169,12 @@ def own_catalogue(store: str) -> None:
 def give_way(settings: Settings, store: str) -> None:
     """Set the catalogue of this store aside, damaged or not; one of another store stays, with `Conflict` (`catalogue.foreign`)."""
     if catalogue.exists(settings):
-        with contextlib.suppress(DatabaseError):
+        try:
             own_catalogue(store)
+        except DaichoError:  # also a database that does not answer: nothing is known of it
+            raise
+        except DatabaseError:
+            pass  # damaged or half made: the reason to rebuild
         queries.let_go()
     catalogue.set_aside(settings)
 

@@ -7,6 +7,7 @@ import os
 import django
 
 from core.settings import Settings, load
+from ingest.pool import end_with_parent
 
 _served: Settings | None = None
 
@@ -17,6 +18,12 @@ def set_up(settings: Settings) -> None:
     _served = settings
     os.environ["DJANGO_SETTINGS_MODULE"] = "wiring.django_settings"
     django.setup()
+
+
+def set_up_child(settings: Settings) -> None:
+    """As `set_up`, for a process that must end with the one that started it."""
+    end_with_parent()
+    set_up(settings)
 
 
 def served() -> Settings:

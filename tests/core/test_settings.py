@@ -66,6 +66,18 @@ def test_the_environment_wins_and_secrets_are_not_shown(tmp_path: Path, file: Pa
     assert "hidden-one" not in repr(settings) and "owner_password" not in repr(settings)
 
 
+def test_what_the_environment_gave_is_not_written(tmp_path: Path, file: Path) -> None:
+    file.write_text(ENGINES.replace('password = "p"\n', ""), "utf-8")
+    environment = {"DAICHO_CATALOGUE_PASSWORD": "only-in-the-environment"}
+    text = engines_toml(load(tmp_path, environment=environment, engines=file), environment)
+    assert "only-in-the-environment" not in text and "owner_password" in text
+    (tmp_path / FILE).write_text(text, "utf-8")
+    assert (
+        load(tmp_path, environment=environment).catalogue_engine
+        == load(tmp_path, environment=environment, engines=file).catalogue_engine
+    )
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -76,6 +88,8 @@ def test_the_environment_wins_and_secrets_are_not_shown(tmp_path: Path, file: Pa
         ("lock_days = 7", 'lock_mode = "WISH"'),
         ('host = "db.example"', "host = 5"),
         ('host = "db.example"', 'host = "db.example"\nhots = "x"'),
+        ("lock_days = 7", "timeout = 0"),
+        ('url = "http://one:9200,http://two:9200"', 'url = "http://user:word@one:9200"'),
         ("[index]", "[index"),
         ('engine = "elasticsearch"', ""),
     ],

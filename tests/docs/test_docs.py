@@ -57,7 +57,7 @@ def test_every_setting_is_described_with_its_default() -> None:
         if len(row) == 6
     }
     rows = {name.strip(" `"): [cell.strip() for cell in row] for name, row in rows.items()}
-    written = tomllib.loads(re.sub(r"\{person\}", "officer", _template()))
+    written = tomllib.loads(re.sub(r"\{person\}", '"officer"', _template()))
     chosen = load(Path("/nowhere/daicho-data"), environment={})
     tables = {"store_engine": S3Settings, "catalogue_engine": PostgresSettings, "index_engine": ElasticsearchSettings}
     text = read("docs/settings.md")

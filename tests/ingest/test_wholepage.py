@@ -9,7 +9,7 @@ import cv2
 import pytest
 from lxml import etree
 
-from ingest import readers, wholepage
+from ingest import alto, readers, wholepage
 from ingest.wholepage import PageText, TextLine
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -68,17 +68,17 @@ def test_real_pages(name, vertical, bound, paddle, schema):
     assert (sum(line.vertical for line in found.lines) > len(found.lines) / 2) == vertical
     written = wholepage.alto(found, page.shape[1], page.shape[0], 150.0)
     schema.assertValid(etree.fromstring(written))
-    assert wholepage.text_of(written) == "\n".join(line.text for line in found.lines)
+    assert alto.text_of(written) == "\n".join(line.text for line in found.lines)
 
 
 def test_alto_keeps_any_text_and_an_empty_page(schema):
     lines = (TextLine('<&"山﨑', (1, 2, 3, 4), 0.5, True), TextLine("二行目", (5, 6, 7, 8), 1.0, False))
     written = wholepage.alto(PageText(lines), 100, 200, 300.0)
     schema.assertValid(etree.fromstring(written))
-    assert wholepage.text_of(written) == '<&"山﨑\n二行目'
+    assert alto.text_of(written) == '<&"山﨑\n二行目'
     empty = wholepage.alto(PageText(()), 100, 200, 300.0)
     schema.assertValid(etree.fromstring(empty))
-    assert wholepage.text_of(empty) == ""
+    assert alto.text_of(empty) == ""
 
 
 def test_reading_order():

@@ -1,6 +1,7 @@
 """The power goes at every write there is; afterwards the same call again ends where it would have ended.
 
-What is acknowledged is never lost, the catalogue is the fold of the journal, and nothing is sealed twice.
+What is acknowledged is never lost, the catalogue is the fold of the journal, and nothing is sealed twice. On PostgreSQL, where each start from
+nothing takes long, a run here breaks a sample; `make faults`, which sets DAICHO_KILLS, breaks every write there too.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from records.rebuild import rebuild
 from search.port import All, Scope
 from tests.house import House, PowerCut, use_catalogue
 from tests.installed import Installation, content, copied, done, environment
+
+ALL = "DAICHO_KILLS" in os.environ
 
 OPERATIONS: dict[str, tuple[Callable[[House], Any], Callable[[House, Any], None]]] = {}
 """Name -> (what is there before, the operation as it is called again and again until it ends)."""
@@ -107,7 +110,9 @@ def told(house: House) -> Any:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_broken_at_every_write(name: str, emptied: Callable[[], None], tmp_path: Path, blank_catalogue: Path) -> None:
+def test_broken_at_every_write(
+    name: str, engine: str, emptied: Callable[[], None], tmp_path: Path, blank_catalogue: Path
+) -> None:
     before, work = OPERATIONS[name]
 
     def anew() -> House:
@@ -121,7 +126,10 @@ def test_broken_at_every_write(name: str, emptied: Callable[[], None], tmp_path:
     expected = told(house)
     writes = list(house.switch.seen)
     assert "append" in writes
-    for nth in range(1, len(writes) + 1):
+    every = range(1, len(writes) + 1)
+    # The first of each kind, and the last of all.
+    sample = sorted({writes.index(kind) + 1 for kind in writes} | {len(writes)})
+    for nth in every if engine == "sqlite" or ALL else sample:
         for moment in ("before", "after"):
             house = anew()
             given = before(house)
@@ -318,14 +326,16 @@ class AnyOrder(RuleBasedStateMachine):
             assert {(hit.record, hit.generation) for hit in page.hits} == set(sealed)
 
 
-def test_operations_in_any_order(emptied: Callable[[], None], tmp_path: Path, blank_catalogue: Path) -> None:
+def test_operations_in_any_order(
+    engine: str, emptied: Callable[[], None], tmp_path: Path, blank_catalogue: Path
+) -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
     AnyOrder.blank, AnyOrder.folder, AnyOrder.emptied = blank_catalogue, tmp_path, staticmethod(emptied)
     run_state_machine_as_test(
         AnyOrder,
         settings=settings(
-            max_examples=int(os.environ.get("DAICHO_ORDERS", "15")),
+            max_examples=int(os.environ.get("DAICHO_ORDERS", "15" if engine == "sqlite" or ALL else "5")),
             stateful_step_count=12,
             deadline=None,
             database=None,

@@ -23,10 +23,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.errors import BadInput, Busy, IndexOutdated, NotReady, StorageFull, Unreachable
+from core.errors import BadInput, Busy, IndexOutdated, NotReady, StorageFull, StoreDamaged, Unreachable
 from core.settings import ElasticsearchSettings
 from search import elasticsearch as adapter
-from search.elasticsearch import ElasticsearchIndex, _connected, _numbered, _remove
+from search.elasticsearch import ElasticsearchIndex, _behind, _connected, _numbered, _remove
 from search.embedded import TantivyIndex
 from search.memory import MemoryIndex
 from search.normalise import normalise
@@ -303,8 +303,10 @@ def test_an_index_of_another_version(where: ElasticsearchSettings, monkeypatch: 
     for name, value in (("FINGERPRINT", "0/0"), ("LAYOUT", 0)):
         with monkeypatch.context() as other:
             other.setattr(adapter, name, value)
-            with pytest.raises(IndexOutdated):
+            with pytest.raises(IndexOutdated) as caught:
                 ElasticsearchIndex(where, "s")
+            assert "`daicho reindex`" in caught.value.ja
+            assert "`daicho reindex`" in caught.value.en
     assert ElasticsearchIndex(where, "s").upto() == 1
     # Another version makes it anew while we have it open.
     with monkeypatch.context() as other:
@@ -361,6 +363,46 @@ def test_what_a_cluster_under_pressure_turns_away_is_sent_again(where: Elasticse
     # Another process need not wait: who failed has given the claim back.
     ElasticsearchIndex(where, "s").write([doc("r-0", "川"), doc("r-2", "川")], ["r-1"], 2)
     assert (index.upto(), index.count(), index.search(Contains("山"), OPEN).total) == (2, 19, 17)
+
+
+def ignoring_deletes(request: Request, forward: Forward) -> Answer:
+    """Says of every delete that it was done, and does none."""
+    if not is_bulk(request):
+        return forward(request)
+    lines = [line for line in request.body.split(b"\n") if line]
+    kept = [line for line in lines if not line.startswith(b'{"delete"')]
+    answer = forward(replace(request, body=b"\n".join(kept) + b"\n")) if kept else None
+    items = iter(json.loads(answer.body)["items"] if answer else ())
+    told = [
+        {"delete": {"status": 200}} if line.startswith(b'{"delete"') else next(items)
+        for line in lines
+        if line.startswith((b'{"delete"', b'{"index"'))
+    ]
+    headers = {"content-type": "application/json", "x-elastic-product": "Elasticsearch"}
+    return Answer(200, headers, json.dumps({"items": told}).encode())
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_what_was_left_over_is_told_until_it_is_gone(
+    where: ElasticsearchSettings, front: HttpFront, shards: int
+) -> None:
+    where = replace(where, shards=shards)
+    index, other = ElasticsearchIndex(through(where, front), "s"), ElasticsearchIndex(where, "s")
+    index.write([doc("r-1", "山"), doc("r-2", "山")], (), 4)
+    new, gone = [Document("r-1", 2, "p1", {"name": ["川"]}, {}, 1)], ["r-2"]
+    front.change = ignoring_deletes
+    for _ in range(3):
+        with pytest.raises(StoreDamaged) as caught:
+            index.write(new, gone, 5)
+        assert caught.value.code == "index.damaged"
+        assert "`daicho reindex`" in caught.value.ja
+        assert "`daicho reindex`" in caught.value.en
+        assert index.upto() == other.upto() == 4
+        # It does answer meanwhile.
+        assert found(other, "川") == ["r-1"]
+    # Another process need not wait, and the engine does as it is told again.
+    other.write(new, gone, 5)
+    assert (index.upto(), index.count(), found(index, "山"), found(index, "川")) == (5, 1, [], ["r-1"])
 
 
 def test_an_answer_of_some_shards_is_no_answer(where: ElasticsearchSettings, front: HttpFront) -> None:
@@ -473,6 +515,55 @@ def test_a_renewal_leaves_an_index_of_others_alone(where: ElasticsearchSettings)
         assert client.indices.exists(index=f"{where.name}-theirs")
     finally:
         _remove(client, f"{where.name}-theirs")
+
+
+def test_an_index_that_was_made_anew_while_a_renewal_fills_is_exchanged_too(where: ElasticsearchSettings) -> None:
+    """The index was lost, and whoever came while we filled made an empty one."""
+    client, alias = _connected(where), f"{where.name}-s"
+    ElasticsearchIndex(where, "s").write([doc("r-1", "山")], (), 1)
+    came = []
+
+    def fill(fresh: SearchIndex) -> None:
+        fresh.write([doc("r-2", "山")], (), 2)
+        for index in _behind(client, alias):
+            _remove(client, index)
+        came.append(ElasticsearchIndex(where, "s"))
+        assert state(came[0]) == (0, 0, [])
+
+    renewed = ElasticsearchIndex.renewed(where, "s", fill)
+    for index in (renewed, came[0], ElasticsearchIndex(where, "s")):
+        assert state(index) == (2, 1, ["r-2"])
+    assert _behind(client, alias) == list(_numbered(client, alias))
+    assert len(_behind(client, alias)) == 1
+
+
+def test_an_index_that_was_made_anew_at_the_last_moment_is_cleared(
+    where: ElasticsearchSettings, front: HttpFront
+) -> None:
+    client, alias = _connected(where), f"{where.name}-s"
+    came = []
+    front.change = pausing(
+        lambda request: request.path == "/_aliases", lambda: came.append(ElasticsearchIndex(where, "s"))
+    )
+    renewed = ElasticsearchIndex.renewed(
+        through(where, front), "s", lambda fresh: fresh.write([doc("r-2", "山")], (), 2)
+    )
+    for index in (renewed, came[0], ElasticsearchIndex(where, "s")):
+        assert state(index) == (2, 1, ["r-2"])
+    assert _behind(client, alias) == list(_numbered(client, alias))
+    assert len(_behind(client, alias)) == 1
+
+
+def test_a_renewal_whose_name_is_taken_at_the_last_moment_may_come_again(
+    where: ElasticsearchSettings, front: HttpFront
+) -> None:
+    front.change = pausing(
+        lambda request: request.method == "PUT" and request.path == f"/{where.name}-s-1",
+        lambda: ElasticsearchIndex(where, "s").write([doc("r-1", "山")], (), 1),
+    )
+    with pytest.raises(Busy):
+        ElasticsearchIndex.renewed(through(where, front), "s", lambda fresh: None)
+    assert state(ElasticsearchIndex(where, "s")) == (1, 1, ["r-1"])
 
 
 def test_a_write_that_a_renewal_overtakes_is_refused_and_makes_no_index(

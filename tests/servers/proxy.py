@@ -281,6 +281,8 @@ class HttpFront:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # Head and body are two sends: the second would wait for the client's acknowledgement of the first, 0.04 s.
+            disable_nagle_algorithm = True
 
             def do(self) -> None:
                 length = int(self.headers.get("content-length") or 0)

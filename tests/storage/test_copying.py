@@ -99,6 +99,21 @@ def test_what_came_since_is_added() -> None:
     assert contents(start) == contents(target)
 
 
+def test_a_source_that_goes_on_gives_what_it_was_at_the_beginning() -> None:
+    """Objects that came meanwhile may be missing, so the journal that names them must be, too."""
+    start, target = filled(memory()), memory()
+
+    def work(done: int) -> None:
+        if done == 20:
+            start.objects.seal([new("r-later", 1, a=b"later")])
+            start.journal.append(6, b'{"names":"r-later"}')
+
+    copy_store(start, target, work)
+    assert target.journal.last() == 5
+    assert copy_store(start, target).segments == 6
+    assert contents(start) == contents(target)
+
+
 def test_a_target_that_went_its_own_way_is_refused() -> None:
     start = filled(memory())
     ahead = filled(memory())

@@ -423,7 +423,7 @@ def test_a_file_without_a_lock_is_found(bucket: Bucket, objects: S3Objects) -> N
     bucket.hold(held.key, again.version, on=True)
     soon = datetime.now(UTC) + timedelta(seconds=2)
     assert bucket.lets_lock(short.key, short.version, Lock("GOVERNANCE", soon), bypass=True)
-    time.sleep(3)
+    time.sleep(2.1)
     found = {(f.path, f.code) for f in objects.check("r-1", pins[:1]).findings}
     assert found == {("v1/content/a", "unlocked"), ("v1/content/b", "unlocked"), ("v2", "unacknowledged")}
     assert objects.extend("r-1", later(5)) == 3  # the rest is locked for longer
@@ -612,7 +612,7 @@ def test_the_server_is_asked_once_a_day(minio: S3Server) -> None:
 def test_old_probes_are_removed(where: S3Settings, bucket: Bucket) -> None:
     bucket.put("probe/old", b"x", Lock("GOVERNANCE", datetime.now(UTC) + timedelta(seconds=2)))
     bucket.put("probe/young", b"x", Lock("GOVERNANCE", datetime.now(UTC) + timedelta(hours=1)))
-    time.sleep(3)
+    time.sleep(2.1)
     S3Objects(where).worm()
     places = {kept.key for kept in bucket.versions("probe/")}
     assert "probe/old" not in places and "probe/young" in places

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,9 +24,9 @@ PATIENCE = 20
 
 
 @contextmanager
-def serving(place: Installation, **more: str) -> Iterator[str]:
+def serving(place: Installation, program: Sequence[str] = (str(DAICHO),), **more: str) -> Iterator[str]:
     """The installation served by a process of its own, with these environment variables; its address, with a slash at the end."""
-    command = [str(DAICHO), "serve", "--port", "0", "--json", "--data", str(place.data)]
+    command = [*program, "serve", "--port", "0", "--json", "--data", str(place.data)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(**more), cwd="/")
     try:
         assert process.stdout is not None

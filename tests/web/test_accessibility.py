@@ -1,6 +1,6 @@
 """No page of the main job breaks a rule of axe-core: every rule it has, AAA, best practice and experimental ones included.
 
-In both languages, on a wide window and one as narrow as a telephone, where nothing may be wider than the window. What axe cannot see, such as
+In both languages on a wide window, and in Japanese on one as narrow as a telephone; in neither language anything may be wider than the window. What axe cannot see, such as
 whether the order of the keys makes sense, is in test_chromium.py.
 """
 
@@ -75,7 +75,9 @@ def test_no_page_breaks_a_rule(
             for size in (NARROW, WIDE):
                 resize(browser, *size)
                 where = f"{name}, {size[0]} wide: "
-                broken += [where + line for line in browser.execute_async_script(BROKEN)]
+                # Of what axe looks at, another language changes only words; how the words fit is measured below.
+                if language == "ja" or size == WIDE:
+                    broken += [where + line for line in browser.execute_async_script(BROKEN)]
                 over = browser.execute_script("return document.documentElement.scrollWidth - innerWidth")
                 if over > 0:
                     broken.append(f"{where}{over} pixels wider than the window")

@@ -1,13 +1,13 @@
 """The pages in a real browser, on a real installation served by the real command: sign in, find, look, edit, settle by keyboard, close.
 
-All of it on the embedded engines, and again on object storage, PostgreSQL and Elasticsearch.
+The main job (find, edit, settle, close) on the embedded engines, and again on object storage, PostgreSQL and Elasticsearch; what is the page's
+own work once.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from selenium import webdriver
@@ -44,10 +44,25 @@ def password(served: tuple[str, Installation]) -> str:
     return str(done("person", "password", "officer", data=served[1].data)[-1]["password"])
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
-    with chromium(tmp_path) as driver:
+@pytest.fixture(scope="module")
+def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with chromium(tmp_path_factory.mktemp("chromium")) as driver:
         yield driver
+
+
+@pytest.fixture
+def browser(chrome: webdriver.Chrome, served: tuple[str, Installation]) -> Iterator[webdriver.Chrome]:
+    """A browser that knows nobody and has complained of nothing."""
+    yield chrome
+    chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    chrome.get("about:blank")
+    chrome.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    chrome.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": served[0].rstrip("/"), "storageTypes": "all"})
+    chrome.get_log("browser")
+
+
+own = pytest.mark.parametrize("served", ["embedded"], indirect=True)
+"""The page's own work, in which no engine has a part."""
 
 
 def test_find_and_look(browser: webdriver.Chrome, served: tuple[str, Installation], password: str) -> None:
@@ -132,6 +147,7 @@ def test_a_batch_is_settled_by_keyboard_alone_and_closed(
     assert after["sheets"] == after["sealed"] + after["refused"]
 
 
+@own
 def test_the_day_shown_while_typing_is_the_day_that_is_kept(
     browser: webdriver.Chrome, served: tuple[str, Installation], password: str
 ) -> None:
@@ -154,6 +170,7 @@ def test_the_day_shown_while_typing_is_the_day_that_is_kept(
     assert dict(zip(texts, echoed, strict=True)) == dict(zip(texts, kept, strict=True))
 
 
+@own
 def test_a_key_changes_a_character_to_its_variant(
     browser: webdriver.Chrome, served: tuple[str, Installation], password: str
 ) -> None:
@@ -171,6 +188,7 @@ def test_a_key_changes_a_character_to_its_variant(
     assert seen == ["宮崎吉", "宮﨑吉", "宮嵜吉", "宮崎吉"]
 
 
+@own
 def test_everything_is_there_without_a_script(
     browser: webdriver.Chrome, served: tuple[str, Installation], password: str
 ) -> None:

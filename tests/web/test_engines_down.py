@@ -17,14 +17,14 @@ from django.db import connection
 
 from core.errors import DaichoError
 from core.settings import load
-from tests.installed import Installation, done
+from tests.installed import HASTY, Installation, done
 from tests.servers.proxy import Proxy
 from tests.web.browsing import serving
 from tests.web.conftest import Site
 from web.words import word
 from wiring.postgresql.errors import credentials, for_django, unreachable
 
-TIMEOUT = 2
+TIMEOUT = 1
 """Seconds after which an engine that says nothing is given up; few, so that the tests are short."""
 
 BACK = 30
@@ -112,7 +112,7 @@ def well(ask: Callable[[], Answer]) -> Answer:
     until = time.monotonic() + BACK
     answer = ask()
     while answer.status == 503 and time.monotonic() < until:
-        time.sleep(0.5)
+        time.sleep(0.1)
         answer = ask()
     assert answer.status == 200, answer.text
     assert "sign-in" not in answer.text.partition("<main")[2]
@@ -140,7 +140,7 @@ def fragile(demo_real: Installation) -> Iterator[Fragile]:
             "DAICHO_INDEX_URL": f"http://{index.hostname}:{network['index'].port}",
         }
         environment |= {f"DAICHO_{engine}_TIMEOUT": str(TIMEOUT) for engine in ("STORE", "CATALOGUE", "INDEX")}
-        url = stack.enter_context(serving(place, **environment))
+        url = stack.enter_context(serving(place, HASTY, **environment))
         people: dict[str, dict[str, Visitor]] = {login: {} for login in password}
         for login, language in ((login, language) for login in password for language in ("ja", "en")):
             visitor = people[login][language] = Visitor(url, language)
@@ -216,7 +216,7 @@ def test_what_is_edited_while_the_index_is_away_is_kept_at_once_and_found_later(
     fragile.network["index"].normal()
     until = time.monotonic() + BACK
     while not fragile.finds("錦鯉横丁") and time.monotonic() < until:
-        time.sleep(0.5)
+        time.sleep(0.1)
     assert fragile.finds("錦鯉横丁")
 
 

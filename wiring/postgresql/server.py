@@ -234,6 +234,12 @@ def set_aside(where: PostgresSettings) -> None:
             connection.execute(f"ALTER SCHEMA {SCHEMA} RENAME TO {ASIDE}")
 
 
+def aside_exists(where: PostgresSettings) -> bool:
+    """As `wiring.catalogue.unfinished`."""
+    with session(where) as connection:
+        return _has(connection, ASIDE)
+
+
 def credentials_aside(where: PostgresSettings) -> list[tuple[str, str]]:
     """(person, password hash) of the set-aside catalogue; none where there is none."""
     with session(where, owner=True) as connection:

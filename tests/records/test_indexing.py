@@ -1,0 +1,92 @@
+"""Feeding the index: what is acknowledged arrives, in groups that are not lost, past records that cannot be read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from core.errors import Busy, NotReady, StorageFull, Unreachable
+from records import indexing, queries
+from records.found import define
+from records.indexing import feed, write_through
+from search.memory import MemoryIndex
+from storage.memory import MemoryObjects
+from tests.house import House, template
+
+
+@pytest.fixture
+def records(house: House) -> list[str]:
+    define(house.stores, house.officer, template())
+    batch = house.batch(5)
+    return [house.sealed(batch, number, name=f"山田 {number}") for number in range(1, 6)]
+
+
+class Flaky(MemoryIndex):
+    """Fails as told at the nth write and at all after it, until it is told nothing."""
+
+    def __init__(self, error: Exception, at: int) -> None:
+        self.error: Exception | None = error
+        self.left = at
+        super().__init__(self.step)
+
+    def step(self, moment: str) -> None:
+        if moment == "write.before":
+            self.left -= 1
+            if self.left < 0 and self.error is not None:
+                raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Unreachable("応答なし", "no answer"),
+        StorageFull("満杯", "full", code="index.full"),
+        NotReady("拒否", "refused", code="index.credentials"),
+    ],
+)
+def test_what_the_index_refuses_waits_and_arrives(house: House, records: list[str], error: Exception) -> None:
+    index = Flaky(error, 0)
+    stores = replace(house.stores, index=index)
+    assert feed(stores) == 0
+    with pytest.raises(type(error)):
+        write_through(stores)
+    index.error = None
+    assert feed(stores) == len(records) == index.count()
+    assert index.upto() == queries.last_entry()[0]
+
+
+def test_groups_that_arrived_are_not_written_again(
+    house: House, records: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing, "GROUP", 2)
+    index = Flaky(Unreachable("応答なし", "no answer"), 2)
+    stores = replace(house.stores, index=index)
+    assert feed(stores) == 0
+    assert index.count() == 4 and 0 < index.upto() < queries.last_entry()[0]
+    index.error = None
+    assert feed(stores) == 1
+    assert index.count() == 5 and index.upto() == queries.last_entry()[0]
+
+
+def test_an_index_that_stays_busy_is_no_whole_one(
+    house: House, records: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A renewal must not put a half-filled index in place: `write_through` says so, `feed` leaves it for later."""
+    monkeypatch.setattr(indexing, "PATIENCE", 0.2)
+    stores = replace(house.stores, index=Flaky(Busy("待つ", "wait"), 0))
+    with pytest.raises(Busy):
+        write_through(stores)
+    assert feed(stores) == 0
+
+
+def test_a_damaged_record_does_not_keep_the_others_from_being_found(house: House, records: list[str]) -> None:
+    objects = house.stores.objects
+    assert isinstance(objects, MemoryObjects)
+    for (object_id, path), data in list(objects.files.items()):
+        if object_id == records[2]:
+            objects.files[object_id, path] = data[:-1] + b"?"
+    index = MemoryIndex()
+    write_through(replace(house.stores, index=index))
+    assert index.count() == len(records) - 1
+    assert index.upto() == queries.last_entry()[0]
