@@ -51,8 +51,8 @@ def tables(place: Installation) -> set[str]:
 PARTS = ("store", "catalogue", "index")
 
 
-def test_there_and_back_keeps_the_digest(small: Installation, tmp_path: Path, new_engines: NewEngines) -> None:
-    place = copied(small, tmp_path)
+def test_there_and_back_keeps_the_digest(demo: Installation, tmp_path: Path, new_engines: NewEngines) -> None:
+    place = copied(demo, tmp_path)
     settings = place.data / "daicho.toml"
     settings.write_text(settings.read_text("utf-8") + "\n# written by hand\n", "utf-8")
     before, held, store = digest(place.data), content(place.data), files(place.data / "store")
