@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+from pathlib import Path
 
 from django.db import DatabaseError
 
@@ -34,27 +35,25 @@ def create(settings: Settings, person: str) -> Stores:
     """
     for folder in (settings.data, settings.keys):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise Conflict(
-                f"フォルダー {folder} は空ではありません。空のフォルダーを --data（鍵は --keys）で指定してください。",
-                f"The folder {folder} is not empty. Name an empty one with --data (keys: --keys).",
-                code="store.exists",
-            )
+            raise _taken(folder)
     require_login_form(person)
     catalogue.check_server(settings)
     catalogue.check_owner(settings)
     if catalogue.exists(settings):
         raise foreign_catalogue()
     made = RandomIds().new("s")
+    with writing():
+        settings.data.mkdir(parents=True, exist_ok=True)
+        settings.data.chmod(0o700)
+    if not write_settings(settings, person):
+        raise _taken(settings.data)  # somebody else began here a moment ago: nothing of it may be removed below
     try:
         with writing():
-            settings.data.mkdir(parents=True, exist_ok=True)
-            settings.data.chmod(0o700)
-            write_settings(settings, person)
             open_index(settings, made)
             create_keys(settings.keys, made)
             create_store(settings, made)  # last: what is laid out on an engine cannot be taken back
     except BaseException:
-        # Both folders were empty, and nothing is sealed yet: the same command can be given again.
+        # Both folders were empty and the settings file is ours; nothing is sealed yet: the same command can be given again.
         for folder in (settings.data, settings.keys):
             shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -62,10 +61,25 @@ def create(settings: Settings, person: str) -> Stores:
     return open_installation(settings, fresh=True)
 
 
-def write_settings(settings: Settings, person: str) -> None:
-    """Write the settings file of a new installation; it may hold passwords of engines, so nobody else may read it."""
+def _taken(folder: Path) -> Conflict:
+    return Conflict(
+        f"フォルダー {folder} は空ではありません。空のフォルダーを --data（鍵は --keys）で指定してください。",
+        f"The folder {folder} is not empty. Name an empty one with --data (keys: --keys).",
+        code="store.exists",
+    )
+
+
+def write_settings(settings: Settings, person: str) -> bool:
+    """Write the settings file of a new installation; it may hold passwords of engines, so nobody else may read it. False: there is one."""
     text = TEMPLATE.format(person=json.dumps(person, ensure_ascii=False)) + engines_toml(settings)
-    write_new(settings.data / FILE, text.encode(), 0o600)
+    try:
+        write_new(settings.data / FILE, text.encode(), 0o600)
+    except FileExistsError:
+        return False
+    except BaseException:
+        (settings.data / FILE).unlink(missing_ok=True)  # half written, it would keep the next attempt out
+        raise
+    return True
 
 
 def opened(settings: Settings) -> tuple[str, FilesystemKeys]:

@@ -18,12 +18,14 @@ from PIL import Image
 from ingest.sheetcode import SheetCode, encode, qr_pixels
 from tests.installed import (
     BATCH,
+    DAICHO,
     Installation,
     Result,
     balances,
     content,
     copied,
     done,
+    environment,
     made,
     run,
 )
@@ -363,3 +365,17 @@ def test_a_full_disk(
     assert after.code == 0, after.err
     assert content(here) == with_room
     assert done("verify", data=here)[-1]["ok"]
+
+
+def test_begun_twice_at_once(tmp_path: Path) -> None:
+    """One of them makes the installation; the other is refused and removes nothing of it."""
+    command = [str(DAICHO), "init", "--data", str(tmp_path / "data")]
+    both = [
+        subprocess.Popen(command, env=environment(), cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=60)[1].decode() for process in both]
+    assert sorted(process.returncode == 0 for process in both) == [False, True], said
+    assert "[store.exists]" in "".join(said)
+    assert done("info", data=tmp_path / "data")[-1]["digest"]
+    assert done("verify", data=tmp_path / "data")[-1]["ok"]
