@@ -37,11 +37,11 @@ from storage.inventory import (
     SIDECAR,
     Inventory,
     built,
+    groups,
     missing,
     parsed,
     sidecar,
     unbuilt,
-    validated,
 )
 from storage.places import (
     DERIVATIVE,
@@ -182,16 +182,7 @@ class FilesystemObjects:
     # Writing
 
     def seal(self, versions: Sequence[NewVersion]) -> list[Pin]:
-        pins: list[Pin] = []
-        group: list[NewVersion] = []
-        for version in versions:
-            validated(version)
-        for version in versions:
-            if any(other.object_id == version.object_id for other in group):
-                pins += self._seal_group(group)  # a version rests on the one before it
-                group = []
-            group.append(version)
-        return pins + (self._seal_group(group) if group else [])
+        return [pin for group in groups(versions) for pin in self._seal_group(group)]
 
     def _seal_group(self, versions: Sequence[NewVersion]) -> list[Pin]:
         files = sum(len(version.files) + 2 for version in versions)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,20 @@ def validated(version: NewVersion) -> None:
                 f"This version cannot be sealed (bad {what}). Correct what the caller gives.",
                 code="object.bad",
             )
+
+
+def groups(versions: Sequence[NewVersion]) -> Iterator[list[NewVersion]]:
+    """The versions, `validated`, in runs that can be sealed together: a version rests on the one of its object before it."""
+    for version in versions:
+        validated(version)
+    group: list[NewVersion] = []
+    for version in versions:
+        if any(other.object_id == version.object_id for other in group):
+            yield group
+            group = []
+        group.append(version)
+    if group:
+        yield group
 
 
 def built(version: NewVersion, previous: Inventory | None) -> bytes:
