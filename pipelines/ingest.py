@@ -301,12 +301,10 @@ def _todo(
 
 def _still_open(cases: Sequence[Task]) -> list[Task]:
     """The cases without an outcome: a part that is read again has lost none of what it sealed the first time."""
-    done = {
-        (batch, sheet.number)
-        for batch in {case.batch for case in cases}
-        for sheet in queries.sheets(batch)
-        if sheet.state
-    }
+    numbers: dict[str, list[int]] = {}
+    for case in cases:
+        numbers.setdefault(case.batch, []).extend(case.numbers)
+    done = {(batch, number) for batch, wanted in numbers.items() for number in queries.finished(batch, wanted)}
     return [case for case in cases if any((case.batch, number) not in done for number in case.numbers)]
 
 

@@ -145,6 +145,12 @@ def sheet_names(record_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
     return names
 
 
+def finished(batch_id: str, numbers: Sequence[int]) -> set[int]:
+    """Those numbers whose sheets have an outcome."""
+    rows = Sheet.objects.filter(batch_id=batch_id, number__gte=min(numbers), number__lte=max(numbers)).exclude(state="")
+    return set(rows.values_list("number", flat=True)) & set(numbers)
+
+
 def sealed_marks(ledger_id: str, marks: Iterable[str]) -> frozenset[str]:
     """Those marks that a sealed or waiting sheet of the ledger already has."""
     return frozenset(
