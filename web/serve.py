@@ -75,9 +75,9 @@ def _keep_fed(stores: Stores, ended: threading.Event) -> None:
             failed = f"[internal] {type(error).__name__}"
         finally:
             queries.let_go()
-        if failed != told:
+        if failed and failed != told:
             print(failed, file=sys.stderr, flush=True)
-            told = failed
+        told = failed
 
 
 def serve(settings: Settings, stores: Stores, port: int, ready: Callable[[str], None]) -> None:
