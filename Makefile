@@ -39,11 +39,14 @@ setup-dev: $(VENV)/dev.stamp
 demo: setup
 	$(BIN)/daicho demo $(DEMO)
 
+# A good part of the tests waits for servers and for the command: three processes keep two cores busy.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
 test: setup-dev
-	$(BIN)/python -m pytest $(TESTS)
+	$(PYTEST) $(TESTS)
 
 test-fast: setup-dev
-	$(BIN)/python -m pytest -m "not slow" $(TESTS)
+	$(PYTEST) -m "not slow" $(TESTS)
 
 check: lint types imports test
 

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.apps import apps
 
 from core.settings import load
 from tests.installed import BATCH, Installation, done, made
 
-if not os.environ.get("DJANGO_SETTINGS_MODULE"):
+if not apps.ready:
     # Modules with models cannot be imported before. The folder is given up with the process; tests point the catalogue elsewhere.
     from wiring.setup import set_up
 

@@ -178,8 +178,9 @@ def prefect_on(postgres: PostgresServer, folder: Path) -> Iterator[Prefect]:
         worker.start()
         yield Prefect(api, f"postgresql://{login}", worker)
     finally:
-        worker.stop()
-        server.stop()
+        # Their data go with the folder. Asked to end, a server that lost a worker would first wait for it.
+        worker.kill()
+        server.kill()
 
 
 @pytest.fixture(scope="module")

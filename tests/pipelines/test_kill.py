@@ -44,8 +44,21 @@ class Scans:
 
 
 def ingest(data: Path, folder: Path, ledger: str) -> subprocess.Popen[str]:
-    """Start an ingest as the leader of a process group of its own."""
-    command = [str(DAICHO), "ingest", str(folder), "--ledger", ledger, "--no-text", "--jobs", "2", "--data", str(data)]
+    """Start an ingest as the leader of a process group of its own, which may be interrupted even where a shell put us in the background."""
+    command = [
+        "env",
+        "--default-signal=INT",
+        str(DAICHO),
+        "ingest",
+        str(folder),
+        "--ledger",
+        ledger,
+        "--no-text",
+        "--jobs",
+        "2",
+        "--data",
+        str(data),
+    ]
     return subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment(), start_new_session=True
     )
