@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps
 # uv takes a tenth of pip's time. It does not read pip's configuration (a proxy, a house's own index): where it fails, pip tries.
-INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes
+INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --compile-bytecode
 
 .PHONY: docs faults help setup setup-dev setup-flows demo test test-fast check format lint types imports lock samples servers bench
 
@@ -23,12 +23,12 @@ $(BIN)/uv: requirements-uv.lock | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/run.stamp: requirements.lock pyproject.toml $(BIN)/uv
-	$(INSTALL) --compile-bytecode -r requirements.lock || $(PIP) --require-hashes -r requirements.lock
+	$(INSTALL) -r requirements.lock || $(PIP) --require-hashes -r requirements.lock
 	$(PIP) --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/flows.stamp: requirements-flows.lock $(VENV)/run.stamp
-	$(INSTALL) --compile-bytecode -r requirements-flows.lock || $(PIP) --require-hashes -r requirements-flows.lock
+	$(INSTALL) -r requirements-flows.lock || $(PIP) --require-hashes -r requirements-flows.lock
 	@touch $@
 
 # The lock of the tests holds the flows' packages too.
