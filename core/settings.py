@@ -29,6 +29,12 @@ port = 8321
 
 # 読取りの並列数。0 は CPU の数 / worker processes of an ingest; 0 is one a core
 jobs = 0
+
+# 記録簿の検索語などを保存する年数（年度の翌年度から）。5 以上 / years that search terms in the journal are kept, from the next fiscal year; 5 or more
+audit_years = 5
+
+# 鍵の控えを残す日数。廃棄した鍵は、この日数の後に控えからも消える / days for which a copy of the keys is kept; a destroyed key is gone after them
+key_backup_days = 30
 """
 
 ENGINES_NOTE = """
@@ -42,8 +48,9 @@ class S3Settings:
     """A bucket with Object Lock, of any server that speaks S3.
 
     `endpoint`: `https://host:port` (http on trusted networks alone). `bucket` holds objects and journal, `bucket`-derived what can be made
-    again. `lock_mode`: COMPLIANCE or GOVERNANCE; `lock_days`: how long what is sealed is locked at first. `ca`: file with the
-    certificates to trust. `timeout`: seconds without an answer.
+    again. `lock_mode`: COMPLIANCE or GOVERNANCE; `lock_days`: how long what is sealed is locked at first, and again each time its lock is
+    lengthened; `alarm_days`: a lock that ends sooner should have been lengthened long ago. `ca`: file with the certificates to trust.
+    `timeout`: seconds without an answer.
     """
 
     endpoint: str
@@ -52,13 +59,21 @@ class S3Settings:
     secret_key: str = field(repr=False)
     region: str = "us-east-1"
     lock_mode: str = "COMPLIANCE"
-    lock_days: int = 30
+    lock_days: int = 60
+    alarm_days: int = 30
     ca: str = ""
     timeout: int = 30
 
     @property
     def derived(self) -> str:
         return f"{self.bucket}-derived"
+
+
+@dataclass(frozen=True)
+class FolderSettings:
+    """A store in a folder that is only read: a copy, a backup's `store`, a read-only mount. `path`: that folder."""
+
+    path: str
 
 
 @dataclass(frozen=True)
@@ -100,12 +115,24 @@ class ElasticsearchSettings:
 
 
 @dataclass(frozen=True)
+class LogSettings:
+    """The machine's log (`core/logs.py`). `file`: where it is written, None for nowhere but what `daicho serve` writes to standard error.
+    `level`: "info", "warning" or "error".
+    """
+
+    file: Path | None = None
+    level: str = "info"
+
+
+@dataclass(frozen=True)
 class Settings:
     """Where an installation lives and how it behaves.
 
     `data`: the data folder. `keys`: the key folder (beside the data folder unless told). `language`: "ja" or "en". `person`: login on whose
     behalf the command line acts. `host`, `port`: of the web pages. `jobs`: worker processes of an ingest, at least 1. `store_engine`,
-    `catalogue_engine`, `index_engine`: where these live, None for the data folder.
+    `catalogue_engine`, `index_engine`: where these live, None for the data folder. `log`: the machine's log. `key_backup_days`: how long a copy
+    of the key folder is kept, at least 1.
+    `audit_years`: how long the journal's own personal content (search terms, refused logins) is kept, at least 5 (U-3).
     """
 
     data: Path
@@ -115,9 +142,12 @@ class Settings:
     host: str
     port: int
     jobs: int
-    store_engine: S3Settings | None = None
+    store_engine: S3Settings | FolderSettings | None = None
     catalogue_engine: PostgresSettings | None = None
     index_engine: ElasticsearchSettings | None = None
+    log: LogSettings = LogSettings()
+    key_backup_days: int = 30
+    audit_years: int = 5
 
     @property
     def store(self) -> Path:
@@ -190,10 +220,33 @@ def load(
         host=value("host", "127.0.0.1"),
         port=number("port", 8321, 0, 65535),
         jobs=jobs or os.cpu_count() or 1,
-        store_engine=_engine(S3Settings, "store", "s3", tables, environment),
+        store_engine=_store_engine(tables, environment),
         catalogue_engine=_engine(PostgresSettings, "catalogue", "postgresql", tables, environment),
         index_engine=_engine(ElasticsearchSettings, "index", "elasticsearch", tables, environment),
+        log=_log(folder, written.get("log"), environment),
+        audit_years=number("audit_years", 5, 5, 100),
+        key_backup_days=number("key_backup_days", 30, 1, 3650),
     )
+
+
+def _log(folder: Path, written: object, environment: Mapping[str, str]) -> LogSettings:
+    """The table `[log]`; a path in it is meant from the data folder."""
+    table = {} if written is None else written
+    if not isinstance(table, dict) or not set(table) <= {"file", "level"}:
+        raise BadInput(
+            "設定 [log] に書けるのは file と level だけです。名前を確かめてください。",
+            "[log] in the settings can hold file and level alone. Check the names.",
+            code="settings.value",
+        )
+    file = environment.get("DAICHO_LOG_FILE") or table.get("file") or ""
+    level = environment.get("DAICHO_LOG_LEVEL") or table.get("level") or LogSettings.level
+    if not isinstance(file, str) or level not in LOG_LEVELS:
+        raise BadInput(
+            f"設定 [log] の file は文字列、level は {'・'.join(LOG_LEVELS)} のどれかにしてください。",
+            f"In [log] of the settings, file is a string and level one of {', '.join(LOG_LEVELS)}.",
+            code="settings.value",
+        )
+    return LogSettings(folder / file if file else None, level)
 
 
 def engines_toml(settings: Settings, environment: Mapping[str, str] = os.environ) -> str:
@@ -203,7 +256,7 @@ def engines_toml(settings: Settings, environment: Mapping[str, str] = os.environ
     """
     parts = []
     for table, name, engine in (
-        ("store", "s3", settings.store_engine),
+        ("store", "folder" if isinstance(settings.store_engine, FolderSettings) else "s3", settings.store_engine),
         ("catalogue", "postgresql", settings.catalogue_engine),
         ("index", "elasticsearch", settings.index_engine),
     ):
@@ -218,7 +271,15 @@ def engines_toml(settings: Settings, environment: Mapping[str, str] = os.environ
     return ENGINES_NOTE + "".join(parts) if parts else ""
 
 
-_Engine = TypeVar("_Engine", S3Settings, PostgresSettings, ElasticsearchSettings)
+_Engine = TypeVar("_Engine", S3Settings, FolderSettings, PostgresSettings, ElasticsearchSettings)
+
+
+def _store_engine(tables: Mapping[str, Any], environment: Mapping[str, str]) -> S3Settings | FolderSettings | None:
+    """The one engine of which there are two kinds."""
+    written = tables.get("store")
+    if isinstance(written, dict) and written.get("engine") == "folder":
+        return _engine(FolderSettings, "store", "folder", tables, environment)
+    return _engine(S3Settings, "store", "s3", tables, environment)
 
 
 def _engine(
@@ -268,6 +329,12 @@ def _engine(
             "In [store] of the settings, lock_mode is COMPLIANCE or GOVERNANCE.",
             code="settings.value",
         )
+    if isinstance(engine, S3Settings) and engine.alarm_days >= engine.lock_days:
+        raise BadInput(
+            "設定 [store] の lock_days は alarm_days より大きくしてください。そうでないと、延ばしたばかりのロックにも警報が出ます。",
+            "In [store] of the settings, lock_days must be more than alarm_days; else a lock just lengthened would raise the alarm.",
+            code="settings.value",
+        )
     return engine
 
 
@@ -276,7 +343,15 @@ def _variable(table: str, field_name: str) -> str:
 
 
 LOCK_MODES = ("COMPLIANCE", "GOVERNANCE")
-RANGES = {"timeout": (1, 600), "lock_days": (1, 3650), "port": (1, 65535), "shards": (1, 100), "replicas": (0, 10)}
+LOG_LEVELS = ("info", "warning", "error")
+RANGES = {
+    "timeout": (1, 600),
+    "lock_days": (2, 3650),
+    "alarm_days": (1, 3649),
+    "port": (1, 65535),
+    "shards": (1, 100),
+    "replicas": (0, 10),
+}
 """Lowest and highest of the whole numbers in the tables of engines."""
 
 

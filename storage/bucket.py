@@ -13,11 +13,13 @@ import itertools
 import os
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import BinaryIO
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
 import certifi
 import urllib3
@@ -27,9 +29,9 @@ from urllib3.response import BaseHTTPResponse
 
 from core.errors import BadInput, DaichoError, NotReady, StorageFull, Unreachable
 from core.settings import S3Settings
+from storage.streams import PIECE, Raw, buffered
 
 CONNECTIONS = 16  # kept open for each server; more wait for nobody, they are opened and closed
-_READ = 1 << 20  # bytes at a time while streaming
 _CONNECT = 10  # seconds at most to be let in, however long an answer may take
 
 # What servers say, by their own codes: a 403 alone can be a wrong password, a missing right or a lock.
@@ -44,11 +46,13 @@ _ACCOUNT = {
     "XAdminUserNotFound",
 }
 _FULL = {"XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded"}
+_SERVERS_OWN = {"InternalError", "ServiceUnavailable"}
 _LATER = {
     "SlowDown",
     "SlowDownRead",
     "SlowDownWrite",
     "RequestTimeout",
+    "NoSuchUpload",  # given up by the server meanwhile: begun anew, it succeeds
     "OperationAborted",
     "ConditionalRequestConflict",
     "XMinioServerNotInitialized",
@@ -89,6 +93,14 @@ class Fetched(Answered):
     """The bytes of a version."""
 
     data: bytes
+
+
+@dataclass(frozen=True)
+class Opened(Answered):
+    """A version to be read in pieces, `size` bytes in all; whoever asked closes the stream."""
+
+    size: int
+    stream: BinaryIO
 
 
 @dataclass(frozen=True)
@@ -174,22 +186,26 @@ class Bucket:
             return None
         return Fetched(*_answered(answer, version), answer.data)
 
-    def measure(self, key: str, version: str = "") -> Measured | None:
-        """Read through, holding a piece at a time; None as `get`."""
+    def open(self, key: str, version: str = "") -> Opened | None:
+        """The same to be read in pieces; None as `get`."""
         try:
             answer = self._request("GET", key, query=_versioned(version), expect="absent", stream=True)
         except _Said:
             return None
+        size = int(answer.headers.get("Content-Length") or 0)
+        return Opened(*_answered(answer, version), size, buffered(_Body(answer, self.name)))
+
+    def measure(self, key: str, version: str = "") -> Measured | None:
+        """Read through, holding a piece at a time; None as `get`."""
+        opened = self.open(key, version)
+        if opened is None:
+            return None
         hasher, size = hashlib.sha512(), 0
-        try:
-            for piece in answer.stream(_READ):
+        with opened.stream as stream:
+            while piece := stream.read(PIECE):
                 hasher.update(piece)
                 size += len(piece)
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise _ours(error, self.name) from error
-        finally:
-            answer.release_conn()
-        return Measured(*_answered(answer, version), hasher.hexdigest(), size)
+        return Measured(opened.version, opened.lock, opened.held, hasher.hexdigest(), size)
 
     def versions(self, prefix: str, after: str = "") -> Iterator[Kept]:
         """All versions and delete markers of keys that begin with `prefix` and sort behind `after` (which begins with
@@ -237,16 +253,41 @@ class Bucket:
 
         `once`: only where nothing lies; None when something does. Some servers put behind a delete marker all the same.
         """
-        headers: dict[str, str] = {"If-None-Match": "*"} if once else {}
+        headers = {"If-None-Match": "*"} if once else {}
         if lock:
-            headers["x-amz-object-lock-mode"] = lock.mode
-            headers["x-amz-object-lock-retain-until-date"] = _moment(lock.until)
-            headers |= _md5(data)  # servers may insist on it where a lock is asked for
+            headers |= _locked(lock) | _md5(data)  # servers may insist on the sum where a lock is asked for
         try:
             answer = self._request("PUT", key, body=data, headers=headers, expect="present")
         except _Said:
             return None
         return answer.headers.get("x-amz-version-id") or ""
+
+    def put_parts(self, key: str, parts: Iterable[bytes], lock: Lock) -> None:
+        """Put what need not be held whole under `key`, a part at a time (all but the last of 5 MiB or more, 10,000 at
+        most), locked from the first moment; durable on return.
+
+        What `parts` raises leaves nothing under the key. A process that dies leaves parts that nobody sees but the
+        server, which gives them up after a while.
+        """
+        begun = _parsed(self._request("POST", key, headers=_locked(lock), query={"uploads": ""}).data)
+        upload = {"uploadId": _text(begun, "UploadId")}
+        try:
+            tags = []
+            for number, part in enumerate(parts, 1):
+                answer = self._request("PUT", key, body=part, query={"partNumber": str(number), **upload})
+                tags.append(answer.headers.get("ETag") or "")
+            listed = "".join(
+                f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(tag)}</ETag></Part>"
+                for number, tag in enumerate(tags, 1)
+            )
+            body = f'<CompleteMultipartUpload xmlns="{_NAMESPACE}">{listed}</CompleteMultipartUpload>'.encode()
+            told = _parsed(self._request("POST", key, body=body, query=upload).data)
+            if _name(told) == "Error":  # begun as a success, so that the connection lives while the server is at work
+                raise _unsuitable(_text(told, "Code")) if _text(told, "Code") not in _SERVERS_OWN else unreachable()
+        except BaseException:
+            with contextlib.suppress(DaichoError):
+                self._request("DELETE", key, query=upload)
+            raise
 
     def delete(self, key: str, version: str = "") -> None:
         """Remove a version, or hide the key behind a delete marker when none is given; nothing there is no error."""
@@ -331,6 +372,26 @@ class Bucket:
             if self._mine is None or self._mine[0] != os.getpid():  # connections cannot be shared with a parent
                 self._mine = (os.getpid(), _opened(self._where))
             return self._mine[1]
+
+
+class _Body(Raw):
+    """The body of an answer; a connection that was not read to the end is given up."""
+
+    def __init__(self, answer: BaseHTTPResponse, bucket: str) -> None:
+        self._answer = answer
+        self._bucket = bucket
+
+    def _next(self, size: int) -> bytes:
+        try:
+            return self._answer.read(size)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise _ours(error, self._bucket) from error
+
+    def close(self) -> None:
+        if not self.closed:
+            self._answer.close()
+            self._answer.release_conn()
+        super().close()
 
 
 class _Said(Exception):
@@ -468,6 +529,13 @@ def _answered(answer: BaseHTTPResponse, version: str) -> tuple[str, Lock | None,
 
 def _versioned(version: str) -> dict[str, str]:
     return {"versionId": version} if version else {}
+
+
+def _locked(lock: Lock) -> dict[str, str]:
+    return {
+        "x-amz-object-lock-mode": lock.mode,
+        "x-amz-object-lock-retain-until-date": _moment(lock.until),
+    }
 
 
 def _md5(data: bytes) -> dict[str, str]:

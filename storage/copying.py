@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from core.errors import Conflict, DigestMismatch
 from storage.port import DerivativeStore, Journal, NewVersion, ObjectStore, Pin
+from storage.streams import size_of
 
 GROUP = 16
 GROUP_BYTES = 32 << 20
@@ -74,7 +75,7 @@ def copy_store(source: Side, target: Side, progress: Callable[[int], None] = lam
                 continue
             version = source.objects.exported(pin)
             group.append((pin, version))
-            size += sum(len(data) for data in version.files.values())
+            size += sum(size_of(content) for content in version.files.values())
             if len(group) >= GROUP or size >= GROUP_BYTES:
                 written += _seal(target.objects, group)
                 group, size = [], 0

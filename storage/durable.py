@@ -10,12 +10,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import io
 import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from core.errors import DaichoError, DigestMismatch, NotReady, StorageFailed, StorageFull
@@ -112,9 +113,14 @@ class Group:
 
     def write(self, path: Path, data: bytes, mode: int = 0o444) -> None:
         """Write the new file `path`; durable after the next `sync`. `FileExistsError` when something is there."""
+        self.write_pieces(path, (data,), mode)
+
+    def write_pieces(self, path: Path, pieces: Iterable[bytes], mode: int = 0o444) -> None:
+        """As `write`, of what need not be held whole. When `pieces` raises, the file is left as far as it came."""
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
-            write_all(fd, data)
+            for piece in pieces:
+                write_all(fd, piece)
             if not self._whole:
                 flush(fd)
                 self._folders.add(path.parent)
@@ -131,6 +137,11 @@ class Group:
             self.mkdir(path.parent)
             path.mkdir(exist_ok=True)
         self.touched(path.parent)
+
+    def written(self, fd: int) -> None:
+        """What was written to the open file `fd` is durable after the next `sync`, before which it stays open."""
+        if not self._whole:
+            flush(fd)
 
     def touched(self, folder: Path) -> None:
         """Names in `folder` were added, removed or renamed: the next `sync` makes that durable."""
@@ -230,18 +241,37 @@ def _rename_new(temporary: Path, path: Path) -> bool:
     )
 
 
-def read_regular(path: Path) -> bytes:
+def read_regular(path: Path | str) -> bytes:
     """The bytes of a regular file. A link or device in its place, or a disk that cannot read it, is `DigestMismatch`.
 
     `FileNotFoundError` passes through: what a missing file means, the caller knows.
     """
+    with reading(), open_regular(path) as file:
+        return file.readall()
+
+
+def open_regular(path: Path | str) -> io.FileIO:
+    """A regular file to be read, unbuffered; errors as `read_regular`, within `reading`."""
+    # O_NONBLOCK: a named pipe put in a file's place must not hang the reader.
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise unreadable("not a file")
+    return io.FileIO(fd)
+
+
+def uncached(fd: int) -> None:
+    """Let what is read of a synced file come from the disk, where the system lets us drop what it remembers."""
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError):  # a filesystem without a cache of its own
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Around reads of the store: turns an `OSError` into a coded error, but for `FileNotFoundError`."""
     try:
-        # O_NONBLOCK: a named pipe put in a file's place must not hang the reader.
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(fd, "rb", buffering=0) as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise unreadable("not a file")
-            return file.readall()
+        yield
     except FileNotFoundError:
         raise
     except NotADirectoryError as error:

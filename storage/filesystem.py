@@ -26,6 +26,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from core.errors import DigestMismatch
 from storage import durable, fixity
@@ -56,8 +57,9 @@ from storage.places import (
     object_place,
     segment_place,
 )
-from storage.port import Checked, Finding, NewVersion, Pin
+from storage.port import Checked, Content, Finding, NewVersion, Pin
 from storage.refusals import conflict, damaged, gap, store_exists
+from storage.streams import LARGE, Digesting, Proved, Stored, buffered, digest_of
 
 _VERSION = re.compile(r"v([1-9][0-9]{0,8})")
 _TUPLE = re.compile(r"[0-9a-f]{2}")
@@ -100,7 +102,7 @@ def open_store(root: Path) -> str:
     return described(data)
 
 
-class _Scratch:
+class Scratch:
     """A folder of one process in `<root>/scratch`, locked as long as the process lives, so that nobody clears it
     away.
     """
@@ -176,7 +178,7 @@ class FilesystemObjects:
     def __init__(self, root: Path) -> None:
         self._root = root / "objects"
         self._top = root
-        self._scratch = _Scratch(root)
+        self._scratch = Scratch(root)
         self._pinned = functools.lru_cache(maxsize=512)(self._read_pinned)
 
     # Writing
@@ -208,38 +210,51 @@ class FilesystemObjects:
         if version.number > head + 1:
             raise conflict("number")
         previous = self._version(home, version.number - 1) if version.number > 1 else None
-        data = built(version, previous)
-        pin = Pin(version.object_id, version.number, sha512_hex(data))
-        target = home / f"v{version.number}"
         if version.number <= head:
+            data = built(version, previous, {path: digest_of(content) for path, content in version.files.items()})
             if self._inventory_bytes(home, version.number) != data:
                 raise conflict("bytes")
             group.touched(home)
             self._touch_parents(home, group)
-            return pin
+            return Pin(version.object_id, version.number, sha512_hex(data))
         scratch = self._scratch.fresh()
+        swap = None if version.number == 1 else scratch.with_suffix(".swap")
+        try:
+            pin = self._write(version, previous, group, scratch, swap)
+        except BaseException:
+            for folder in (scratch, swap):
+                if folder:
+                    shutil.rmtree(folder, ignore_errors=True)
+            raise
+        made.append(_Built(pin, scratch, home / f"v{version.number}" if swap else home, swap))
+        return pin
+
+    def _write(
+        self, version: NewVersion, previous: Inventory | None, group: durable.Group, scratch: Path, swap: Path | None
+    ) -> Pin:
+        """Write `version` into scratch: the content first, digested as it goes by."""
         group.mkdir(scratch)
-        first = version.number == 1
-        made.append(_Built(pin, scratch, home if first else target, None if first else scratch.with_suffix(".swap")))
-        body = scratch / "v1" if first else scratch
-        if first:
-            group.write(scratch / OBJECT_DECLARATION[0], OBJECT_DECLARATION[1])
-            _write_inventory(group, scratch, data)
-            group.mkdir(body)
-        else:
-            swap = scratch.with_suffix(".swap")
-            group.mkdir(swap)
-            group.write(swap / "object", version.object_id.encode())
-            _write_inventory(group, swap, data)
-        _write_inventory(group, body, data)
-        folders = set()
+        body = scratch if swap else scratch / "v1"
+        folders, digests = set(), dict[str, str]()
         for path, content in version.files.items():
             place = body / "content" / path
             if place.parent not in folders:
                 group.mkdir(place.parent)
                 folders.add(place.parent)
-            group.write(place, content)
-        return pin
+            read = Digesting(content)
+            group.write_pieces(place, read)
+            digests[path] = read.digest
+        data = built(version, previous, digests)
+        group.mkdir(body)
+        if swap:
+            group.mkdir(swap)
+            group.write(swap / "object", version.object_id.encode())
+            _write_inventory(group, swap, data)
+        else:
+            group.write(scratch / OBJECT_DECLARATION[0], OBJECT_DECLARATION[1])
+            _write_inventory(group, scratch, data)
+        _write_inventory(group, body, data)
+        return Pin(version.object_id, version.number, sha512_hex(data))
 
     def _name(self, each: _Built, group: durable.Group) -> None:
         group.mkdir(each.target.parent)
@@ -314,14 +329,27 @@ class FilesystemObjects:
         return max(self._numbers(self._home(object_id)), default=0)
 
     def read(self, pin: Pin, path: str) -> bytes:
-        content, digest = self._pinned(pin.object_id, pin.number, pin.digest).content(path)
+        place, digest = self._content(pin, path)
         try:
-            data = durable.read_regular(self._home(pin.object_id) / content)
+            data = durable.read_regular(place)
         except FileNotFoundError as error:
             raise damaged("file.missing") from error
         if sha512_hex(data) != digest:
             raise damaged("digest.mismatch")
         return data
+
+    def open(self, pin: Pin, path: str) -> BinaryIO:
+        place, digest = self._content(pin, path)
+        try:
+            with durable.reading():
+                return buffered(_OnDisk(durable.open_regular(place), digest))
+        except FileNotFoundError as error:
+            raise damaged("file.missing") from error
+
+    def _content(self, pin: Pin, path: str) -> tuple[Path, str]:
+        """Where a file of the pinned version lies, and its SHA-512."""
+        content, digest = self._pinned(pin.object_id, pin.number, pin.digest).content(path)
+        return self._home(pin.object_id) / content, digest
 
     def paths(self, pin: Pin) -> dict[str, str]:
         return dict(self._pinned(pin.object_id, pin.number, pin.digest).state)
@@ -333,8 +361,15 @@ class FilesystemObjects:
         return Pin(object_id, number, sha512_hex(self._inventory_bytes(home, number)))
 
     def exported(self, pin: Pin) -> NewVersion:
-        inventory = self._pinned(pin.object_id, pin.number, pin.digest)
-        return unbuilt(inventory, lambda path: self.read(pin, path))
+        def read(path: str) -> Content:
+            place, _ = self._content(pin, path)
+            try:
+                size = place.lstat().st_size
+            except FileNotFoundError as error:
+                raise damaged("file.missing") from error
+            return Stored(self, pin, path, size) if size > LARGE else self.read(pin, path)
+
+        return unbuilt(self._pinned(pin.object_id, pin.number, pin.digest), read)
 
     def objects(self) -> Iterator[str]:
         for home in self._homes():
@@ -425,12 +460,13 @@ class FilesystemObjects:
             found("missing", "the file is not there")
             return
         hasher = hashlib.sha512()
-        buffer = memoryview(bytearray(_READ))
         try:
             fd = os.open(home / place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             with os.fdopen(fd, "rb", buffering=0) as file:
-                if not stat.S_ISREG(os.fstat(fd).st_mode):
+                status = os.fstat(fd)
+                if not stat.S_ISREG(status.st_mode):
                     raise OSError(errno.EINVAL, "not a file")
+                buffer = memoryview(bytearray(min(_READ, status.st_size + 1)))  # most files are small
                 while size := file.readinto(buffer):
                     hasher.update(buffer[:size])
                     checked.bytes += size
@@ -442,10 +478,16 @@ class FilesystemObjects:
             found("damaged", "the bytes are not those that were sealed")
 
     def strays(self) -> list[Finding]:
-        """What lies in the store's folder and belongs to nobody: foreign files and folders. `object_id` is empty,
-        `path` within the store.
+        """What lies in the store's folder and belongs to nobody: foreign files and folders; also what of the storage
+        root's own files is not as it was laid out. `object_id` is empty, `path` within the store.
         """
         strays = _foreign(self._top, {"store.json"}, {"objects", "journal", "derived", "scratch"}, self._top)
+        for place, data in ROOT_FILES.items():
+            there = _bytes_or_none(self._top / place)
+            if there != data:
+                strays.append(
+                    Finding("", place, "missing" if there is None else "damaged", "not as the store was laid out")
+                )
         fixed = {ROOT_DECLARATION[0], "ocfl_layout.json"}
         strays += _foreign(self._root, fixed, {"extensions"}, self._top, _TUPLE)
         for first in _folders(self._root, _TUPLE):
@@ -482,7 +524,8 @@ class FilesystemJournal:
 
     def __init__(self, root: Path) -> None:
         self._root = root / "journal"
-        self._scratch = _Scratch(root)
+        self._top = str(root)
+        self._scratch = Scratch(root)
         self._last = self._counted()
 
     def append(self, number: int, segment: bytes) -> None:
@@ -515,10 +558,12 @@ class FilesystemJournal:
         return self._last
 
     def read(self, number: int) -> bytes:
-        if number < 1 or number > self.last():
+        if number < 1 or (number > self._last and number > self.last()):
             raise missing("segment")
         try:
-            return durable.read_regular(self._path(number))
+            return durable.read_regular(
+                f"{self._top}/{segment_place(number)}"
+            )  # a path takes as long to make as to read
         except FileNotFoundError as error:
             raise gap(number) from error
 
@@ -550,7 +595,7 @@ class FilesystemDerivatives:
 
     def __init__(self, root: Path) -> None:
         self._root = root / "derived"
-        self._scratch = _Scratch(root)
+        self._scratch = Scratch(root)
 
     def put(self, name: str, data: bytes) -> None:
         path = self._path(name)
@@ -582,6 +627,14 @@ class FilesystemDerivatives:
 
     def _path(self, name: str) -> Path:
         return self._root.parent / derivative_place(derivative_name(name))
+
+
+class _OnDisk(Proved):
+    """A sealed file being read; what the disk does not give back is `DigestMismatch` too."""
+
+    def _next(self, size: int) -> bytes:
+        with durable.reading():
+            return super()._next(size)
 
 
 def _write_inventory(group: durable.Group, folder: Path, data: bytes) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from core.errors import BadInput, NotFound
 from storage.canonical import canonical, sha512_hex
-from storage.port import NewVersion
+from storage.port import Content, NewVersion
 
 OBJECT_DECLARATION = ("0=ocfl_object_1.1", b"ocfl_object_1.1\n")
 ROOT_DECLARATION = ("0=ocfl_1.1", b"ocfl_1.1\n")
@@ -96,12 +96,15 @@ def groups(versions: Sequence[NewVersion]) -> Iterator[list[NewVersion]]:
         yield group
 
 
-def built(version: NewVersion, previous: Inventory | None) -> bytes:
-    """The inventory's bytes for `version` on top of `previous` (None for the first)."""
-    digests = {path: sha512_hex(data) for path, data in version.files.items()}
+def built(version: NewVersion, previous: Inventory | None, digests: Mapping[str, str]) -> bytes:
+    """The inventory's bytes for `version` on top of `previous` (None for the first).
+
+    Args:
+        digests: logical path -> SHA-512 of each of the version's own files.
+    """
     manifest = {digest: list(paths) for digest, paths in previous.manifest.items()} if previous else {}
-    for path, digest in digests.items():
-        manifest.setdefault(digest, []).append(content_path(version.number, path))
+    for path in version.files:
+        manifest.setdefault(digests[path], []).append(content_path(version.number, path))
     state: dict[str, list[str]] = {}
     carried = {path: previous.state[path] for path in version.carried if path in previous.state} if previous else {}
     if len(carried) != len(version.carried):
@@ -119,10 +122,25 @@ def built(version: NewVersion, previous: Inventory | None) -> bytes:
         "state": state,
         "user": {"name": version.user},
     }
+    return _written(version.object_id, version.number, manifest, versions)
+
+
+def earlier(newest: Inventory, number: int) -> bytes:
+    """The bytes of the inventory of version `number`, as a later one tells them: exactly those, when `built` made both."""
+    manifest = {
+        digest: kept
+        for digest, paths in newest.manifest.items()
+        if (kept := [path for path in paths if int(path[1 : path.index("/")]) <= number])
+    }
+    versions = {f"v{n}": newest.versions[f"v{n}"] for n in range(1, number + 1)}
+    return _written(newest.object_id, number, manifest, versions)
+
+
+def _written(object_id: str, number: int, manifest: Mapping[str, list[str]], versions: Mapping[str, Any]) -> bytes:
     value = {
         "digestAlgorithm": "sha512",
-        "head": f"v{version.number}",
-        "id": version.object_id,
+        "head": f"v{number}",
+        "id": object_id,
         "manifest": manifest,
         "type": _TYPE,
         "versions": versions,
@@ -130,8 +148,8 @@ def built(version: NewVersion, previous: Inventory | None) -> bytes:
     return canonical(value) + b"\n"
 
 
-def unbuilt(inventory: Inventory, read: Callable[[str], bytes]) -> NewVersion:
-    """The newest version of `inventory` as it was handed to `built`; `read` gives the bytes of a logical path."""
+def unbuilt(inventory: Inventory, read: Callable[[str], Content]) -> NewVersion:
+    """The newest version of `inventory` as it was handed to `seal`; `read` gives the file of a logical path."""
     block = inventory.versions[f"v{inventory.number}"]
     own = {
         path

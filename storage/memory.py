@@ -6,13 +6,16 @@ single write. It raises to break the write before it lands, or after it has land
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import BinaryIO
 
 from core.errors import Conflict, DigestMismatch, KeysMissing
 from storage.canonical import sha512_hex
 from storage.cipher import new_identity
 from storage.inventory import built, content_path, missing, parsed, unbuilt, validated
-from storage.port import Checked, Finding, Key, NewVersion, Pin
+from storage.port import Checked, Content, Finding, Key, NewVersion, Pin
+from storage.streams import LARGE, Digesting, Proved, Stored, buffered, digest_of
 
 Fail = Callable[[str, str], None]
 
@@ -41,7 +44,7 @@ class MemoryObjects:
         if version.number > head + 1:
             raise _conflict("number")
         previous = parsed(self.inventories[version.object_id, version.number - 1]) if version.number > 1 else None
-        data = built(version, previous)
+        data = built(version, previous, {path: digest_of(content) for path, content in version.files.items()})
         pin = Pin(version.object_id, version.number, sha512_hex(data))
         if version.number <= head:
             if self.inventories[version.object_id, version.number] != data:
@@ -49,7 +52,7 @@ class MemoryObjects:
             return pin
         self._fail("seal", "before")
         for path, content in version.files.items():
-            self.files[version.object_id, content_path(version.number, path)] = bytes(content)
+            self.files[version.object_id, content_path(version.number, path)] = b"".join(Digesting(content))
         self.inventories[version.object_id, version.number] = data
         self._fail("seal", "after")
         return pin
@@ -64,6 +67,13 @@ class MemoryObjects:
             raise _damaged()
         return data
 
+    def open(self, pin: Pin, path: str) -> BinaryIO:
+        content, digest = parsed(self._inventory(pin)).content(path)
+        data = self.files.get((pin.object_id, content))
+        if data is None:
+            raise _damaged()
+        return buffered(Proved(io.BytesIO(data), digest))
+
     def paths(self, pin: Pin) -> dict[str, str]:
         return dict(parsed(self._inventory(pin)).state)
 
@@ -74,7 +84,11 @@ class MemoryObjects:
         return Pin(object_id, number, sha512_hex(data))
 
     def exported(self, pin: Pin) -> NewVersion:
-        return unbuilt(parsed(self._inventory(pin)), lambda path: self.read(pin, path))
+        def read(path: str) -> Content:
+            data = self.read(pin, path)
+            return Stored(self, pin, path, len(data)) if len(data) > LARGE else data
+
+        return unbuilt(parsed(self._inventory(pin)), read)
 
     def objects(self) -> Iterator[str]:
         yield from {object_id for object_id, _ in self.inventories}

@@ -4,23 +4,40 @@ tests/contracts/ checks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import BinaryIO, Protocol, TypeAlias
+
+
+class Source(Protocol):
+    """Bytes of a file that is too large to hold, already encrypted: the same ones each time they are read."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+        ...
+
+    def open(self) -> BinaryIO:
+        """Read them from the beginning; whoever asked closes it. Several may read at a time."""
+        ...
+
+
+Content: TypeAlias = bytes | Source
+"""A file to be sealed."""
 
 
 @dataclass(frozen=True)
 class NewVersion:
     """One OCFL version to be sealed.
 
-    `files` maps logical paths (opaque, no personal data) to bytes, already encrypted; `carried` names logical paths
-    taken over unchanged from version `number - 1`. What is in neither is not part of the new version's state. `user`
-    is an opaque id.
+    `files` maps logical paths (opaque, no personal data) to bytes or a `Source` of them, already encrypted; `carried`
+    names logical paths taken over unchanged from version `number - 1`. What is in neither is not part of the new
+    version's state. `user` is an opaque id.
     """
 
     object_id: str
     number: int
-    files: Mapping[str, bytes]
+    files: Mapping[str, Content]
     created: str
     user: str
     message: str
@@ -73,7 +90,7 @@ class ObjectStore(Protocol):
 
         The same version with the same bytes again succeeds and returns the same pin. With other bytes: `Conflict`. A
         number that is not head + 1: `Conflict`. No room: `StorageFull`, and what was sealed before stays. A failed
-        sync: `StorageFailed`.
+        sync: `StorageFailed`. A `Source` is read in pieces, and what reading it raises leaves its version absent.
         """
         ...
 
@@ -89,6 +106,14 @@ class ObjectStore(Protocol):
         """
         ...
 
+    def open(self, pin: Pin, path: str) -> BinaryIO:
+        """The same bytes to be read in pieces, however many there are; whoever asked closes it. `NotFound` at once.
+
+        Where the last read would tell the end, `DigestMismatch` is raised when the bytes are not those sealed. So
+        nothing of them may be used for good before their end has been told: keep them apart until then.
+        """
+        ...
+
     def paths(self, pin: Pin) -> dict[str, str]:
         """Logical path -> SHA-512 (hex, of the encrypted bytes) for the pinned version; errors as `read`."""
         ...
@@ -101,7 +126,7 @@ class ObjectStore(Protocol):
 
     def exported(self, pin: Pin) -> NewVersion:
         """The pinned version as it was handed to `seal`: sealed in another store, on the same versions before it, it
-        has the same pin. Errors as `read`.
+        has the same pin. Large files come as a `Source` that reads this store. Errors as `read`.
         """
         ...
 
@@ -118,7 +143,8 @@ class ObjectStore(Protocol):
 
     def strays(self) -> list[Finding]:
         """What lies in the store and belongs to no object (code `stray`), or was begun and never became one
-        (`unacknowledged`); on S3 also what hides the store's own files. Nothing is opened or removed.
+        (`unacknowledged`); what of the storage root's own files is `missing` or `damaged`; on S3 also what hides the
+        store's own files. Nothing is removed.
         """
         ...
 
@@ -135,6 +161,11 @@ class ObjectStore(Protocol):
         ...
 
 
+def every(number: int) -> bool:
+    """Chooses every segment of the journal."""
+    return True
+
+
 class Locks(Protocol):
     """Locks on what an `ObjectStore` sealed, of an engine that has them. A lock can be lengthened, never shortened."""
 
@@ -145,8 +176,22 @@ class Locks(Protocol):
         """
         ...
 
-    def extend_rest(self, until: str) -> int:
-        """The same for what is locked and belongs to no object: the journal, the store's description."""
+    def extend_rest(self, until: str, due: Callable[[int], bool] = every) -> int:
+        """The same for what is locked and belongs to no object: the store's description, and the segments of the
+        journal whose numbers `due` chooses.
+        """
+        ...
+
+    def ends(self, object_id: str) -> str:
+        """When the first of the object's locks with a date ends (UTC, ISO 8601), as the engine says it now; "" where
+        nothing keeps some sealed file from being removed: no lock, no legal hold. A file on hold has no end.
+
+        `NotFound` for an unknown object.
+        """
+        ...
+
+    def rest_ends(self, due: Callable[[int], bool] = every) -> str:
+        """The same for what `extend_rest` locks."""
         ...
 
     def hold(self, object_id: str) -> None:
@@ -196,6 +241,18 @@ class KeyStore(Protocol):
     def check(self) -> list[Finding]:
         """Unwrap every key; damaged ones become findings (`object_id` holds the key id)."""
         ...
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """What a rotation of the master key did: keys there are, those it wrapped anew, those that it could not open.
+
+    With `findings` it is not finished, and the keys stay open to both master keys.
+    """
+
+    keys: int
+    wrapped: int
+    findings: tuple[Finding, ...]
 
 
 class Journal(Protocol):

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from dataclasses import replace
+from typing import BinaryIO, TypeVar
 
 from core.clock import Patient, Sleep
 from core.errors import Unreachable
-from storage.port import Checked, DerivativeStore, Finding, Journal, Locks, NewVersion, ObjectStore, Pin
+from storage.port import Checked, Content, DerivativeStore, Finding, Journal, Locks, NewVersion, ObjectStore, Pin, every
+from storage.streams import PIECE, Raw, Stored, buffered
 
 T = TypeVar("T")
 
@@ -61,6 +63,9 @@ class RetryingObjects(_Resuming):
     def read(self, pin: Pin, path: str) -> bytes:
         return self.again(lambda: self._store.read(pin, path))
 
+    def open(self, pin: Pin, path: str) -> BinaryIO:
+        return buffered(_Resumed(self, lambda: self._store.open(pin, path)))
+
     def paths(self, pin: Pin) -> dict[str, str]:
         return self.again(lambda: self._store.paths(pin))
 
@@ -68,7 +73,12 @@ class RetryingObjects(_Resuming):
         return self.again(lambda: self._store.pin(object_id, number))
 
     def exported(self, pin: Pin) -> NewVersion:
-        return self.again(lambda: self._store.exported(pin))
+        version = self.again(lambda: self._store.exported(pin))
+        files = {path: self._patient(content) for path, content in version.files.items()}
+        return replace(version, files=files)
+
+    def _patient(self, content: Content) -> Content:
+        return replace(content, objects=self) if isinstance(content, Stored) else content
 
     def objects(self) -> Iterator[str]:
         given: set[str] = set()
@@ -89,6 +99,46 @@ class RetryingObjects(_Resuming):
         return self.again(self._store.describe)
 
 
+class _Resumed(Raw):
+    """A file being read; where the engine stops answering, it is read again as far as we had come.
+
+    Args:
+        begin: opens it. What that raises, but for `Unreachable`, is raised here at once.
+    """
+
+    def __init__(self, patient: Patient, begin: Callable[[], BinaryIO]) -> None:
+        self._patient = patient
+        self._begin = begin
+        self._at = 0
+        self._stream: BinaryIO | None = patient.again(begin)
+
+    def _next(self, size: int) -> bytes:
+        return self._patient.again(lambda: self._step(size))
+
+    def _step(self, size: int) -> bytes:
+        try:
+            if self._stream is None:
+                self._stream = self._begin()
+                left = self._at
+                while left and (piece := self._stream.read(min(left, PIECE))):
+                    left -= len(piece)
+            piece = self._stream.read(size)
+        except Unreachable:
+            self._drop()
+            raise
+        self._at += len(piece)
+        return piece
+
+    def _drop(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def close(self) -> None:
+        self._drop()
+        super().close()
+
+
 class RetryingLocks(_Resuming):
     """`Locks` before another one. What is counted is what the last try still found to do."""
 
@@ -99,8 +149,14 @@ class RetryingLocks(_Resuming):
     def extend(self, object_id: str, until: str) -> int:
         return self.again(lambda: self._locks.extend(object_id, until))
 
-    def extend_rest(self, until: str) -> int:
-        return self.again(lambda: self._locks.extend_rest(until))
+    def extend_rest(self, until: str, due: Callable[[int], bool] = every) -> int:
+        return self.again(lambda: self._locks.extend_rest(until, due))
+
+    def ends(self, object_id: str) -> str:
+        return self.again(lambda: self._locks.ends(object_id))
+
+    def rest_ends(self, due: Callable[[int], bool] = every) -> str:
+        return self.again(lambda: self._locks.rest_ends(due))
 
     def hold(self, object_id: str) -> None:
         self.again(lambda: self._locks.hold(object_id))

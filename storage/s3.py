@@ -18,6 +18,7 @@ How the server is spoken to stays in `storage/bucket.py`; nothing is tried twice
 from __future__ import annotations
 
 import functools
+import io
 import itertools
 import os
 import secrets
@@ -27,9 +28,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
-from core.clock import Clock, SystemClock
+from core.clock import Clock, SystemClock, stamp
 from core.errors import DaichoError, NotReady, Unreachable
 from core.settings import S3Settings
 from storage import fixity
@@ -66,10 +67,12 @@ from storage.places import (
     segment_place,
     version_at,
 )
-from storage.port import Checked, Finding, NewVersion, Pin
+from storage.port import Checked, Content, Finding, NewVersion, Pin, every
 from storage.refusals import conflict, damaged, gap, store_exists
+from storage.streams import LARGE, Digesting, Proved, Stored, buffered, size_of
 
 THREADS = 8  # requests at a time; more gained nothing on two cores (facts: 47, 49, 51 records/s at 4, 8, 16)
+_PARTS = 10_000  # of one upload at most, for every server
 _AHEAD = 64  # segments fetched at once while the journal is read through
 _AT_ONCE = 1000  # files whose locks are extended before more are listed
 _REMEMBERED = 10_000  # files that somebody overlaid, whose version is known
@@ -181,8 +184,8 @@ class _Threads:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A version to be put. `files`: path within the object -> bytes, all but the inventories. `sealed`: it is there
-    already; `newest`: no later one is.
+    """A version to be put. `files`: path within the object -> bytes, all but the inventories and what is large and was
+    put already. `sealed`: it is there already; `newest`: no later one is.
     """
 
     pin: Pin
@@ -217,9 +220,9 @@ class S3Objects:
         return [pin for group in groups(versions) for pin in self._seal_group(group)]
 
     def _seal_group(self, versions: Sequence[NewVersion]) -> list[Pin]:
-        prepared = self._threads.all([functools.partial(self._prepare, version) for version in versions])
-        new = [each for each in prepared if not each.sealed]
         lock = _lock(self._where, self._clock)
+        prepared = self._threads.all([functools.partial(self._prepare, version, lock) for version in versions])
+        new = [each for each in prepared if not each.sealed]
         # The inventory makes a version: not before the server has acknowledged all that it names.
         self._threads.all(
             [
@@ -239,13 +242,26 @@ class S3Objects:
         )
         return [each.pin for each in prepared]
 
-    def _prepare(self, version: NewVersion) -> _Prepared:
+    def _prepare(self, version: NewVersion, lock: Lock) -> _Prepared:
         home, number = object_place(version.object_id), version.number
         head = _head(self._listed(home))
         if number > head + 1:
             raise conflict("number")
-        data = built(version, self._version(home, number - 1) if number > 1 else None)
-        files = {content_path(number, path): content for path, content in version.files.items()}
+        previous = self._version(home, number - 1) if number > 1 else None
+        files, digests = dict[str, bytes](), dict[str, str]()
+        for path, content in version.files.items():
+            place = content_path(number, path)
+            # A piece of a large file is a part of its upload; small files are single parts of none.
+            read = Digesting(content, max(LARGE, -(-size_of(content) // _PARTS)))
+            if size_of(content) <= LARGE:
+                files[place] = b"".join(read)
+            elif number <= head:
+                for _ in read:
+                    pass
+            else:
+                self._bucket.put_parts(f"{home}/{place}", read, lock)
+            digests[path] = read.digest
+        data = built(version, previous, digests)
         files[f"v{number}/{SIDECAR}"] = sidecar(data)
         if number == 1:
             files[OBJECT_DECLARATION[0]] = OBJECT_DECLARATION[1]
@@ -283,6 +299,34 @@ class S3Objects:
             raise damaged("file.missing")
         return data
 
+    def open(self, pin: Pin, path: str) -> BinaryIO:
+        return self._opened(pin, path)[1]
+
+    def _opened(self, pin: Pin, path: str) -> tuple[int, BinaryIO]:
+        """(length, stream as `open` gives it)"""
+        content, digest = self._pinned(pin.object_id, pin.number, pin.digest).content(path)
+        place = f"{object_place(pin.object_id)}/{content}"
+        known = self._overlaid.get((place, digest), "")
+        newest = self._bucket.open(place, known)
+        if newest is not None and newest.size <= LARGE:
+            with newest.stream as stream:
+                data = stream.read(newest.size)
+            if sha512_hex(data) == digest:
+                return len(data), io.BytesIO(data)
+            newest = None
+        versions = self._bucket.of_key(place)
+        if newest is not None and (known or len(versions) == 1):
+            return newest.size, buffered(Proved(newest.stream, digest))
+        if newest is not None:
+            newest.stream.close()
+        # Something was put over it: which version is ours has to be known before the first byte is given.
+        for kept in versions:
+            measured = self._bucket.measure(place, kept.version)
+            if measured is not None and measured.digest == digest and (ours := self._bucket.open(place, kept.version)):
+                self._remember(place, digest, kept.version)
+                return ours.size, buffered(Proved(ours.stream, digest))
+        raise damaged("digest.mismatch" if versions else "file.missing")
+
     def paths(self, pin: Pin) -> dict[str, str]:
         return dict(self._pinned(pin.object_id, pin.number, pin.digest).state)
 
@@ -293,8 +337,12 @@ class S3Objects:
         return Pin(object_id, number, sha512_hex(data))
 
     def exported(self, pin: Pin) -> NewVersion:
-        inventory = self._pinned(pin.object_id, pin.number, pin.digest)
-        return unbuilt(inventory, lambda path: self.read(pin, path))
+        def read(path: str) -> Content:
+            size, stream = self._opened(pin, path)
+            with stream:
+                return Stored(self, pin, path, size) if size > LARGE else stream.read()
+
+        return unbuilt(self._pinned(pin.object_id, pin.number, pin.digest), read)
 
     def objects(self) -> Iterator[str]:
         last = ""
@@ -318,13 +366,16 @@ class S3Objects:
                 continue
             older = self._bucket.get(place, kept.version)
             if older is not None and sha512_hex(older.data) == digest:
-                if len(self._overlaid) >= _REMEMBERED:
-                    self._overlaid.clear()
-                self._overlaid[place, digest] = kept.version
+                self._remember(place, digest, kept.version)
                 return older.data
         if versions:
             raise damaged("digest.mismatch")
         return None
+
+    def _remember(self, place: str, digest: str, version: str) -> None:
+        if len(self._overlaid) >= _REMEMBERED:
+            self._overlaid.clear()
+        self._overlaid[place, digest] = version
 
     def _listed(self, home: str) -> dict[str, list[Kept]]:
         """Path within the object -> all that is kept under it, newest first."""
@@ -365,7 +416,11 @@ class S3Objects:
         Also segments and the store's description where something was put over them (`overlaid`, `hidden`), and objects
         of which no version was ever completed (`unacknowledged`).
         """
-        strays: list[Finding] = []
+        strays = [
+            Finding("", place, "damaged", "not as the store was laid out")
+            for place, data in ROOT_FILES.items()
+            if _first(self._bucket, place) != data
+        ]
         fixed = {*ROOT_PLACES, STORE_PLACE}
         begun: dict[str, bool] = {}
         for place, group in itertools.groupby(self._bucket.versions(""), key=lambda kept: kept.key):
@@ -395,10 +450,14 @@ class S3Objects:
     def extend(self, object_id: str, until: str) -> int:
         return self._extend(self._sealed(object_id), until)
 
-    def extend_rest(self, until: str) -> int:
-        fixed = (kept for place in (STORE_PLACE, *ROOT_PLACES) for kept in self._bucket.of_key(place))
-        segments = (kept for kept in self._bucket.versions("journal/") if segment_at(kept.key) and not kept.marker)
-        return self._extend(itertools.chain(fixed, segments), until)
+    def extend_rest(self, until: str, due: Callable[[int], bool] = every) -> int:
+        return self._extend(self._rest(due), until)
+
+    def ends(self, object_id: str) -> str:
+        return self._ends(self._sealed(object_id))
+
+    def rest_ends(self, due: Callable[[int], bool] = every) -> str:
+        return self._ends(self._rest(due))
 
     def hold(self, object_id: str) -> None:
         self._hold(object_id, on=True)
@@ -418,6 +477,30 @@ class S3Objects:
             for kept in entries
             if not kept.marker
         ]
+
+    def _rest(self, due: Callable[[int], bool]) -> Iterator[Kept]:
+        """Every version of the files that lay the store out, and of the segments chosen."""
+        for place in (STORE_PLACE, *ROOT_PLACES):
+            yield from self._bucket.of_key(place)
+        for kept in self._bucket.versions("journal/"):
+            number = segment_at(kept.key)
+            if number and due(number) and not kept.marker:
+                yield kept
+
+    def _ends(self, files: Iterable[Kept]) -> str:
+        soonest, waiting = datetime.max.replace(tzinfo=UTC), iter(files)
+        while group := list(itertools.islice(waiting, _AT_ONCE)):
+            for end in self._threads.all([functools.partial(self._end, kept) for kept in group]):
+                if end is None:
+                    return ""
+                soonest = min(soonest, end)
+        return stamp(soonest)
+
+    def _end(self, kept: Kept) -> datetime | None:
+        lock = self._bucket.lock_of(kept.key, kept.version)
+        if lock is None or lock.until <= self._clock.now():
+            return datetime.max.replace(tzinfo=UTC) if self._bucket.held(kept.key, kept.version) else None
+        return lock.until
 
     def _extend(self, files: Iterable[Kept], until: str) -> int:
         end = datetime.fromisoformat(until)
@@ -458,6 +541,7 @@ class S3Objects:
             "server": self._bucket.server,
             "layout": LAYOUT_WORDS,
             "worm": f"{worm}; {mode} for {days} days from sealing, extended after that",
+            "probed": stamp(self._probed[0]) if self._probed else "",
         }
 
     def _objection(self) -> str:

@@ -6,22 +6,65 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import BinaryIO
 
 import pytest
 
 from core.errors import BadInput, Conflict, DigestMismatch, KeysMissing, NotFound
 from storage.cipher import decrypt, encrypt
 from storage.memory import MemoryObjects
-from storage.port import DerivativeStore, Journal, KeyStore, Locks, NewVersion, ObjectStore, Pin
+from storage.port import Content, DerivativeStore, Journal, KeyStore, Locks, NewVersion, ObjectStore, Pin
+from storage.streams import LARGE, Raw, buffered, digest_of, size_of
 
 Damage = Callable[[Pin, str], None]
 
 
-def version(object_id: str = "r-1", number: int = 1, *, carried: tuple[str, ...] = (), **files: bytes) -> NewVersion:
+def version(object_id: str = "r-1", number: int = 1, *, carried: tuple[str, ...] = (), **files: Content) -> NewVersion:
     """A version whose files are named by the keywords (`_` stands for `.`)."""
     named = {name.replace("_", "."): data for name, data in files.items()}
     return NewVersion(object_id, number, named, f"2026-04-0{number}T09:00:00.000000Z", "u-1", "capture", carried)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A `Source` of `size` bytes that nobody holds. `fails`: raised where the end would be told."""
+
+    size: int
+    fails: Exception | None = None
+
+    def open(self) -> BinaryIO:
+        return buffered(_Generating(self))
+
+
+class _Generating(Raw):
+    def __init__(self, of: Generated) -> None:
+        self._of = of
+        self._at = 0
+
+    def _next(self, size: int) -> bytes:
+        block, inside = divmod(self._at, BLOCK)
+        piece = (hashlib.sha256(b"%d" % block).digest() * (BLOCK // 32))[inside : inside + size]
+        piece = piece[: self._of.size - self._at]
+        self._at += len(piece)
+        if not piece and self._of.fails:
+            raise self._of.fails
+        return piece
+
+
+BLOCK = 1 << 20
+BIG = 2 * LARGE + 12345
+
+
+def read_through(stream: BinaryIO) -> tuple[int, str]:
+    """(bytes, SHA-512) of a stream that is read in pieces to its end."""
+    hasher, size = hashlib.sha512(), 0
+    with stream:
+        while piece := stream.read(300_000):
+            hasher.update(piece)
+            size += len(piece)
+    return size, hasher.hexdigest()
 
 
 class ObjectStoreContract:
@@ -186,6 +229,71 @@ class ObjectStoreContract:
         found = objects.check("r-1", [pin, Pin("r-1", 2, pin.digest)]).findings
         assert [(finding.path, finding.code) for finding in found] == [("v2", "missing")]
 
+    def test_large_files_are_sealed_read_checked_and_copied(self, objects: ObjectStore) -> None:
+        [pin] = objects.seal([version(whole=Generated(BIG), small=Generated(5), none=Generated(0), a=b"1")])
+        assert objects.paths(pin)["whole"] == digest_of(Generated(BIG))
+        assert read_through(objects.open(pin, "whole")) == (BIG, digest_of(Generated(BIG)))
+        assert (objects.open(pin, "a").read(), objects.open(pin, "none").read()) == (b"1", b"")
+        assert objects.read(pin, "small") == Generated(5).open().read()
+        checked = objects.check("r-1", [pin])
+        assert (checked.files, checked.bytes, checked.findings) == (4, BIG + 6, [])
+        assert objects.seal([version(whole=Generated(BIG), small=Generated(5), none=b"", a=b"1")]) == [pin]
+        with pytest.raises(Conflict):
+            objects.seal([version(whole=Generated(BIG + 1), small=Generated(5), none=b"", a=b"1")])
+        [later] = objects.seal([version(number=2, b=b"2", carried=("whole",))])
+        assert read_through(objects.open(later, "whole"))[0] == BIG
+        copy = objects.exported(pin)
+        whole = copy.files["whole"]
+        assert not isinstance(whole, bytes) and size_of(whole) == BIG
+        assert copy.files["a"] == b"1"
+        assert MemoryObjects().seal([copy]) == [pin]
+
+    def test_large_bytes_in_memory_are_sealed_as_they_are(self, objects: ObjectStore) -> None:
+        data = Generated(BIG).open().read()
+        [pin] = objects.seal([version(whole=data)])
+        assert objects.read(pin, "whole") == data
+
+    def test_a_large_file_is_not_told_to_end_before_it_was_found_right(
+        self, objects: ObjectStore, damage: Damage
+    ) -> None:
+        [pin] = objects.seal([version(whole=Generated(BIG), a=b"1" * 100)])
+        damage(pin, "whole")
+        damage(pin, "a")
+        for path in ("whole", "a"):
+            read = 0
+            with pytest.raises(DigestMismatch):
+                stream = objects.open(pin, path)
+                while piece := stream.read(100_000):
+                    read += len(piece)
+            assert read <= BIG
+        with pytest.raises(DigestMismatch):
+            MemoryObjects().seal([objects.exported(pin)])
+
+    def test_a_stream_may_be_left(self, objects: ObjectStore) -> None:
+        [pin] = objects.seal([version(whole=Generated(BIG), a=b"1")])
+        for _ in range(20):
+            with objects.open(pin, "whole") as stream:
+                assert len(stream.read(10)) == 10
+        assert objects.read(pin, "a") == b"1"
+
+    def test_a_source_that_fails_leaves_its_version_absent(self, objects: ObjectStore) -> None:
+        broken = DigestMismatch("だめ", "no")
+        for size in (5, BIG):
+            with pytest.raises(DigestMismatch) as caught:
+                objects.seal([version(a=b"1", whole=Generated(size, broken))])
+            assert caught.value is broken
+        assert (objects.head("r-1"), list(objects.objects())) == (0, [])
+        [pin] = objects.seal([version(a=b"1", whole=Generated(BIG))])
+        assert objects.check("r-1", [pin]).findings == []
+
+    def test_unknown_things_are_not_opened(self, objects: ObjectStore) -> None:
+        [pin] = objects.seal([version(a=b"1")])
+        for unknown, path in ((pin, "b"), (Pin("r-1", 2, pin.digest), "a"), (Pin("r-2", 1, pin.digest), "a")):
+            with pytest.raises(NotFound):
+                objects.open(unknown, path)
+        with pytest.raises(DigestMismatch):
+            objects.open(Pin("r-1", 1, "0" * 128), "a")
+
     def test_it_says_what_it_is(self, objects: ObjectStore) -> None:
         assert {"engine", "layout", "worm"} <= set(objects.describe())
 
@@ -308,6 +416,22 @@ class LocksContract:
         locks.extend_rest(until)
         assert locks.extend_rest(until) == 0
         assert locks.extend_rest(later(1000)) > 0
+
+    def test_it_says_when_the_first_lock_ends(
+        self, objects: ObjectStore, locks: Locks, ends: Callable[[str], list[datetime]]
+    ) -> None:
+        objects.seal([version(a=b"1"), version(number=2, b=b"2", carried=("a",)), version("r-2", a=b"1")])
+        assert datetime.fromisoformat(locks.ends("r-1")) == min(ends("r-1")) > datetime.now(UTC)
+        locks.extend("r-1", later(900))
+        assert datetime.fromisoformat(locks.ends("r-1")) == min(ends("r-1")) >= datetime.fromisoformat(later(899))
+        assert datetime.fromisoformat(locks.ends("r-2")) < datetime.fromisoformat(later(899))
+        with pytest.raises(NotFound):
+            locks.ends("r-9")
+
+    def test_it_says_when_the_first_lock_of_the_rest_ends(self, objects: ObjectStore, locks: Locks) -> None:
+        assert datetime.fromisoformat(locks.rest_ends()) > datetime.now(UTC)
+        locks.extend_rest(later(900))
+        assert datetime.fromisoformat(locks.rest_ends()) >= datetime.fromisoformat(later(899))
 
     def test_nothing_on_hold_can_be_removed(
         self, objects: ObjectStore, locks: Locks, removed: Callable[[str], bool]

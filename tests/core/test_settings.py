@@ -17,7 +17,7 @@ endpoint = "https://store.example:9000"
 bucket = "daicho"
 access_key = "app"
 secret_key = "from the \\"file\\""
-lock_days = 7
+lock_days = 70
 
 [catalogue]
 engine = "postgresql"
@@ -50,7 +50,7 @@ def test_without_tables_everything_is_embedded(tmp_path: Path) -> None:
 def test_engines_are_read_and_written_back_the_same(tmp_path: Path, file: Path) -> None:
     settings = load(tmp_path, environment={}, engines=file)
     assert settings.store_engine == S3Settings(
-        "https://store.example:9000", "daicho", "app", 'from the "file"', lock_days=7
+        "https://store.example:9000", "daicho", "app", 'from the "file"', lock_days=70
     )
     assert settings.catalogue_engine == PostgresSettings("db.example", "daicho", "app", "p", "owner", "o")
     assert settings.index_engine == ElasticsearchSettings("http://one:9200,http://two:9200")
@@ -83,12 +83,13 @@ def test_what_the_environment_gave_is_not_written(tmp_path: Path, file: Path) ->
     [
         ('engine = "s3"', 'engine = "tape"'),
         ('bucket = "daicho"', ""),
-        ("lock_days = 7", 'lock_days = "many"'),
-        ("lock_days = 7", "lock_days = 0"),
-        ("lock_days = 7", 'lock_mode = "WISH"'),
+        ("lock_days = 70", 'lock_days = "many"'),
+        ("lock_days = 70", "lock_days = 0"),
+        ("lock_days = 70", "lock_days = 30"),
+        ("lock_days = 70", 'lock_mode = "WISH"'),
         ('host = "db.example"', "host = 5"),
         ('host = "db.example"', 'host = "db.example"\nhots = "x"'),
-        ("lock_days = 7", "timeout = 0"),
+        ("lock_days = 70", "timeout = 0"),
         ('url = "http://one:9200,http://two:9200"', 'url = "http://user:word@one:9200"'),
         ("[index]", "[index"),
         ('engine = "elasticsearch"', ""),

@@ -1,45 +1,63 @@
-"""A copy that restores to the same bytes, or says which file is wrong."""
+"""A copy that follows the journal: whole at every moment, nothing read twice, nothing damaged brought."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import subprocess
 import threading
-from datetime import UTC, datetime
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from core.clock import FixedClock
-from core.errors import BadInput, Conflict, DigestMismatch, KeysMissing, NotReady
-from storage.backup import backup, restore
-from storage.filesystem import (
-    FilesystemDerivatives,
-    FilesystemJournal,
-    FilesystemObjects,
-    create_store,
-    derivative_place,
-    object_place,
-    segment_place,
-)
-from storage.keys import FilesystemKeys, create_keys, wrapped_place
+from core.errors import Conflict, DigestMismatch
+from storage.backup import Named, asking_disk, follow
+from storage.copying import Side
+from storage.filesystem import FilesystemDerivatives, FilesystemJournal, FilesystemObjects, create_store, object_place
+from storage.memory import MemoryDerivatives, MemoryJournal, MemoryObjects
 from storage.port import Pin
 from tests.contracts.storage_contracts import version
 
 
+def side(root: Path) -> Side:
+    return Side(FilesystemObjects(root), FilesystemJournal(root), FilesystemDerivatives(root))
+
+
+def memory(fail: Callable[[str, str], None] | None = None) -> Side:
+    return Side(MemoryObjects(fail), MemoryJournal(fail), MemoryDerivatives(fail))
+
+
+def named(number: int, segment: bytes, previous: str) -> Named:
+    pins = tuple(Pin(*pin) for pin in json.loads(segment)["pins"])
+    return Named(pins, tuple(pin.object_id for pin in pins))
+
+
+def acknowledged(store: Side, *pins: Pin) -> None:
+    """A segment that names these versions."""
+    value = {"pins": [[pin.object_id, pin.number, pin.digest] for pin in pins]}
+    store.journal.append(store.journal.last() + 1, json.dumps(value).encode())
+
+
 @pytest.fixture
-def filled(root: Path, key_folder: Path) -> tuple[Path, Path]:
-    """Three objects, one of them with two versions, three keys, three segments, a derivative."""
-    objects = FilesystemObjects(root)
-    objects.seal([version(f"r-{n}", a=b"%d" % n * 300, b=b"page") for n in (1, 2, 3)])
-    objects.seal([version("r-2", 2, a=b"edited", carried=("b",))])
-    FilesystemKeys(key_folder, "s-1").create(["k-1", "k-2", "k-3"])
-    for number in (1, 2, 3):
-        FilesystemJournal(root).append(number, b"segment %d" % number)
-    FilesystemDerivatives(root).put("r-1.1", b"thumbnail")
-    return root, key_folder
+def source(root: Path) -> Side:
+    """Three objects, one of them with two versions, a derivative; a version that nobody acknowledged."""
+    store = side(root)
+    first = store.objects.seal([version(f"r-{n}", a=b"%d" % n * 300, b=b"page") for n in (1, 2, 3)])
+    store.derivatives.put("r-1", b"thumbnail")
+    acknowledged(store, *first[:2])
+    acknowledged(store, first[2])
+    acknowledged(store, *store.objects.seal([version("r-2", 2, a=b"edited", carried=("b",))]))
+    store.objects.seal([version("r-9", a=b"nobody knows")])
+    return store
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    create_store(tmp_path / "copy", "s-1")
+    return tmp_path / "copy"
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -51,192 +69,168 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_restored_is_what_was_there(filled: tuple[Path, Path], tmp_path: Path) -> None:
-    root, keys = filled
-    target, key_target = tmp_path / "disk", tmp_path / "usb"
-    moment = FixedClock(datetime(2026, 4, 1, tzinfo=UTC))
-    report = backup(root, keys, target, keys_target=key_target, clock=moment)
-    assert (report.segments, report.objects, report.keys, report.damaged, report.unexplained) == (3, 3, 3, (), ())
-    assert json.loads((target / "backup.json").read_bytes())["created"] == "2026-04-01T00:00:00.000000Z"
-    assert not (target / "keys").exists()
-    for place, sums in ((target, "SHA256SUMS"), (key_target, "SHA256SUMS.keys")):
-        subprocess.run(["sha256sum", "--quiet", "--strict", "-c", sums], cwd=place, check=True)
-    restored = restore(target, tmp_path / "store2", tmp_path / "keys2", keys_target=key_target)
-    assert (restored.store_id, restored.segments, restored.objects, restored.keys) == ("s-1", 3, 3, 3)
-    assert contents(tmp_path / "store2") == contents(root)
-    assert contents(tmp_path / "keys2") == contents(keys)
-    assert (tmp_path / "keys2").stat().st_mode & 0o777 == 0o700
-    assert (tmp_path / "store2" / object_place("r-1") / "v1/content/a").stat().st_mode & 0o222 == 0
-    assert FilesystemObjects(tmp_path / "store2").strays() == []
+def test_the_copy_is_what_the_journal_names(source: Side, root: Path, target: Path) -> None:
+    told = follow(source, side(target), named)
+    assert (told.segments, told.new_segments, told.versions, told.damaged) == (3, 3, 4, ())
+    expected = contents(root)
+    for place in [place for place in expected if "/r-9/" in place]:
+        del expected[place]
+    assert contents(target) == expected
+    assert (target / object_place("r-1") / "v1/content/a").stat().st_mode & 0o222 == 0
+    assert FilesystemObjects(target).strays() == []
 
 
-def test_the_copy_is_a_store_itself(filled: tuple[Path, Path], tmp_path: Path) -> None:
-    backup(*filled, tmp_path / "disk")
-    copy = FilesystemObjects(tmp_path / "disk" / "store")
-    assert sorted(copy.objects()) == ["r-1", "r-2", "r-3"]
-    assert [copy.check(object_id).findings for object_id in copy.objects()] == [[], [], []]
-    assert copy.strays() == []
+def test_the_second_time_nothing_old_is_asked_for(source: Side, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = side(target)
+    follow(source, copy, named)
+    asked: list[str] = []
+
+    def noted(name: str, real: Callable[..., Any], *args: Any) -> Any:
+        asked.append(name)
+        return real(*args)
+
+    for store, name in ((source, "source"), (copy, "copy")):
+        for method in ("exported", "check", "head", "objects", "pin", "seal"):
+            real = getattr(store.objects, method)
+            monkeypatch.setattr(store.objects, method, partial(noted, f"{name}.{method}", real))
+    assert follow(source, copy, named).new_segments == 0
+    assert asked == []
+    acknowledged(source, *source.objects.seal([version("r-1", 2, a=b"new", carried=("b",))]))
+    source.derivatives.put("r-1", b"thumbnaim")
+    asked.clear()
+    told = follow(source, copy, named)
+    assert (told.new_segments, told.versions) == (1, 1)
+    assert "source.objects" not in asked and asked.count("source.exported") == 1
+    assert copy.derivatives.get("r-1") == b"thumbnaim"
 
 
-def test_the_second_time_only_what_is_new_is_copied(filled: tuple[Path, Path], tmp_path: Path) -> None:
-    root, keys = filled
-    first = backup(root, keys, tmp_path / "disk")
-    assert first.copied > 20
-    assert backup(root, keys, tmp_path / "disk").copied == 0
-    FilesystemObjects(root).seal([version("r-1", 2, a=b"new", carried=("b",))])
-    FilesystemJournal(root).append(4, b"segment 4")
-    FilesystemDerivatives(root).put("r-1.1", b"thumbnaim")
-    FilesystemDerivatives(root).delete("r-9.9")
-    second = backup(root, keys, tmp_path / "disk")
-    # content, its inventory and sidecar, the root's two, segment, derivative
-    assert (second.copied, second.segments) == (7, 4)
-    restore(tmp_path / "disk", tmp_path / "store2", tmp_path / "keys2")
-    assert contents(tmp_path / "store2") == contents(root)
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_broken_off_at_any_write_it_is_an_older_copy_and_goes_on(source: Side, moment: str) -> None:
+    whole = memory()
+    follow(source, whole, named)
+    broken = 0
+    for nth in range(1, 40):
+        writes = 0
+
+        def fail(operation: str, when: str) -> None:
+            nonlocal writes
+            writes += when == moment
+            if writes == nth and when == moment:  # noqa: B023
+                raise OSError("the power is gone")
+
+        copy = memory(fail)
+        try:
+            follow(source, copy, named)
+        except OSError:
+            broken += 1
+        for _, segment in copy.journal.segments():
+            for pin in named(0, segment, "").pins:
+                assert copy.objects.check(pin.object_id, [pin]).findings in ([], _later(copy, pin))
+        follow(source, copy, named)
+        assert copy.objects.files == whole.objects.files  # type: ignore[attr-defined]
+        assert list(copy.journal.segments()) == list(whole.journal.segments())
+    assert broken > 5
 
 
-def test_a_destroyed_key_goes_from_the_copy_and_a_lost_one_stays(filled: tuple[Path, Path], tmp_path: Path) -> None:
-    root, keys = filled
-    backup(root, keys, tmp_path / "disk")
-    FilesystemKeys(keys, "s-1").destroy("k-1")
-    (keys / wrapped_place("k-2")).unlink()  # lost, not destroyed
-    report = backup(root, keys, tmp_path / "disk", destroyed={"k-1"})
-    assert report.unexplained == ("k-2",)
-    assert not (tmp_path / "disk" / "keys" / wrapped_place("k-1")).exists()
-    restore(tmp_path / "disk", tmp_path / "store2", tmp_path / "keys2")
-    assert list(FilesystemKeys(tmp_path / "keys2", "s-1").ids()) == ["k-2", "k-3"]
+def _later(copy: Side, pin: Pin) -> list[Any]:
+    """That a version above the pin is there already is no damage."""
+    return [each for each in copy.objects.check(pin.object_id, [pin]).findings if each.code == "unacknowledged"]
 
 
-def test_only_into_empty_folders(filled: tuple[Path, Path], tmp_path: Path) -> None:
-    backup(*filled, tmp_path / "disk")
-    before = contents(filled[0])
-    for store, keys in ((filled[0], tmp_path / "keys2"), (tmp_path / "store2", filled[1])):
-        with pytest.raises(Conflict) as caught:
-            restore(tmp_path / "disk", store, keys)
-        assert caught.value.code == "restore.not_empty"
-    assert contents(filled[0]) == before
-    assert not (tmp_path / "store2").exists()
-
-
-def test_any_damaged_or_missing_file_is_named(filled: tuple[Path, Path], tmp_path: Path) -> None:
-    backup(*filled, tmp_path / "disk")
-    disk = tmp_path / "disk"
-    named = 0
-    for path in sorted(path for path in disk.rglob("*") if path.is_file()):
-        data = path.read_bytes()
-        place = path.relative_to(disk).as_posix()
-        if "derived/" in place or path.name == "lock":
-            continue  # made again when lost
-        for bad in (None, data[:-1] + bytes([data[-1] ^ 1])):
-            path.unlink()
-            if bad is not None:
-                path.write_bytes(bad)
-            out = tmp_path / "out"
-            with pytest.raises((DigestMismatch, NotReady, KeysMissing)) as caught:
-                restore(disk, out / "store", out / "keys")
-            assert caught.value.code in {"backup.damaged", "backup.missing"}, place
-            assert path.name in caught.value.en or path.name == "backup.json", place
-            assert not (out / "store" / "store.json").exists() or path.name == "backup.json"
-            shutil.rmtree(out, ignore_errors=True)
-            path.unlink(missing_ok=True)
-            path.write_bytes(data)
-            named += 1
-    assert named > 60
-    restore(disk, tmp_path / "store2", tmp_path / "keys2")
-
-
-def test_a_lost_derivative_does_not_stop_a_restore(filled: tuple[Path, Path], tmp_path: Path) -> None:
-    backup(*filled, tmp_path / "disk")
-    path = tmp_path / "disk" / "store" / derivative_place("r-1.1")
-    path.unlink()
-    path.write_bytes(b"torn")
-    restore(tmp_path / "disk", tmp_path / "store2", tmp_path / "keys2")
-    assert FilesystemDerivatives(tmp_path / "store2").get("r-1.1") is None
-
-
-def test_a_damaged_file_of_the_store_is_reported_and_the_good_copy_kept(
-    filled: tuple[Path, Path], tmp_path: Path
-) -> None:
-    root, keys = filled
-    backup(root, keys, tmp_path / "disk")
-    FilesystemObjects(root).seal([version("r-4", a=b"1234"), version("r-5", a=b"5678")])
+def test_what_is_damaged_is_told_and_owed_and_the_rest_goes_on(source: Side, root: Path, target: Path) -> None:
+    copy = side(target)
+    follow(source, copy, named)
+    pins = source.objects.seal([version("r-4", a=b"1234"), version("r-5", a=b"5678"), version("r-6", a=b"gone")])
+    acknowledged(source, *pins)
     path = root / object_place("r-4") / "v1/content/a"
     path.unlink()
     path.write_bytes(b"1235")
-    old = root / object_place("r-1") / "v1/content/b"
-    old.unlink()
-    report = backup(root, keys, tmp_path / "disk")
-    assert set(report.damaged) == {f"{object_place('r-4')}/v1/content/a", f"{object_place('r-1')}/v1/content/b"}
-    copy = FilesystemObjects(tmp_path / "disk" / "store")
-    assert copy.check("r-1").findings == copy.check("r-5").findings == []
-    assert [finding.code for finding in copy.check("r-4").findings] == ["missing"]
+    shutil.rmtree(root / object_place("r-6"))
+    owed: list[tuple[Pin, int]] = []
+    told = follow(source, copy, named, owe=lambda pin: owed.append((pin, copy.journal.last())))
+    assert set(owed) == {(pins[0], 3), (pins[2], 3)}, "told before the segment that names them is there"
+    assert {(each.object_id, each.code) for each in told.damaged} == {("r-4", "damaged"), ("r-6", "missing")}
+    assert set(told.owed) == {pins[0], pins[2]} and told.segments == 4
+    assert copy.objects.check("r-5", [pins[1]]).findings == []
+    assert copy.objects.head("r-4") == 0
+    again = follow(source, copy, named, told.owed)
+    assert set(again.owed) == set(told.owed), "owed until it is there"
+    path.unlink()
+    path.write_bytes(b"1234")
+    assert [pin.object_id for pin in follow(source, copy, named, told.owed).owed] == ["r-6"]
+    assert copy.objects.check("r-4", [pins[0]]).findings == []
 
 
-def test_targets_that_cannot_be(filled: tuple[Path, Path], tmp_path: Path) -> None:
-    root, keys = filled
-    with pytest.raises(BadInput):
-        backup(root, keys, root / "journal")
-    with pytest.raises(BadInput):
-        backup(root, keys, tmp_path / "disk", keys_target=keys)
-    create_store(tmp_path / "other", "s-2")
-    create_keys(tmp_path / "other-keys", "s-2")
-    backup(root, keys, tmp_path / "disk")
-    before = contents(tmp_path / "disk")
+def test_a_copy_that_tells_something_else_is_refused(source: Side, target: Path) -> None:
+    copy = side(target)
+    follow(source, copy, named)
+    before = contents(target)
+    copy.journal.append(4, b'{"pins":[]}')
     with pytest.raises(Conflict) as caught:
-        backup(tmp_path / "other", tmp_path / "other-keys", tmp_path / "disk")
-    assert caught.value.code == "backup.foreign"
-    assert contents(tmp_path / "disk") == before
-    with pytest.raises(NotReady):
-        restore(tmp_path / "nowhere", tmp_path / "store2", tmp_path / "keys2")
+        follow(source, copy, named)
+    assert caught.value.code == "backup.ahead"
+    acknowledged(source)
+    acknowledged(source)
+    with pytest.raises(Conflict) as caught:
+        follow(source, copy, named)
+    assert caught.value.code == "backup.diverged"
+    assert {place: data for place, data in contents(target).items() if place in before} == before
 
 
-def test_a_list_cut_short_is_damage(filled: tuple[Path, Path], tmp_path: Path) -> None:
-    backup(*filled, tmp_path / "disk")
-    sums = tmp_path / "disk" / "SHA256SUMS.keys"
-    sums.write_text("".join(sums.read_text().splitlines(keepends=True)[:-2]))
-    with pytest.raises(DigestMismatch):
-        restore(tmp_path / "disk", tmp_path / "store2", tmp_path / "keys2")
+def test_a_disk_that_gives_back_something_else_is_told(source: Side) -> None:
+    """Control: the same disk, believed without being asked, would pass."""
+    copy = memory()
+    real = copy.objects.seal
 
+    def forgetful(versions: Any) -> list[Pin]:
+        pins = real(versions)
+        for name in copy.objects.files:  # type: ignore[attr-defined]
+            copy.objects.files[name] = b"rot"  # type: ignore[attr-defined]
+        return pins
 
-def test_a_name_in_the_list_cannot_leave_the_folder(filled: tuple[Path, Path], tmp_path: Path) -> None:
-    backup(*filled, tmp_path / "disk")
-    sums = tmp_path / "disk" / "SHA256SUMS.keys"
-    sums.write_text(f"{'0' * 64}  keys/../../secret\n# 1 files\n")
+    copy.objects.seal = forgetful  # type: ignore[method-assign]
     with pytest.raises(DigestMismatch) as caught:
-        restore(tmp_path / "disk", tmp_path / "store2", tmp_path / "keys2")
-    assert caught.value.code == "backup.damaged"
+        follow(source, copy, named)
+    assert caught.value.code == "backup.unverified"
+    assert copy.journal.last() == 0, "what is not right is not acknowledged"
 
 
-def test_while_others_write_every_copied_segment_has_its_object_and_key(
-    filled: tuple[Path, Path], tmp_path: Path
-) -> None:
-    root, key_folder = filled
+def test_what_is_read_back_is_asked_of_the_disk(source: Side, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file that was written is let go of before it is read back."""
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "storage.durable.uncached", lambda fd: asked.append(str(Path(f"/proc/self/fd/{fd}").readlink()))
+    )
+    follow(source, side(target), named, uncache=asking_disk(target))
+    written = {
+        str(path)
+        for path in (target / "objects").rglob("*")
+        if path.is_file() and len(path.relative_to(target).parts) > 4
+    }
+    assert set(asked) == written and len(written) > 20
+
+
+def test_while_others_write_every_copied_segment_has_its_objects(source: Side, root: Path, target: Path) -> None:
     stop = threading.Event()
 
     def work() -> None:
-        objects, journal, keys = FilesystemObjects(root), FilesystemJournal(root), FilesystemKeys(key_folder, "s-1")
-        number = 0
+        store, number = side(root), 0
         while not stop.is_set():
             number += 1
             name = f"r-run-{number}"
-            keys.create([name])
-            pins = objects.seal([version(name, a=os.urandom(2000)), version(name, 2, b=b"x", carried=("a",))])
-            journal.append(
-                journal.last() + 1, json.dumps([[pin.object_id, pin.number, pin.digest] for pin in pins]).encode()
-            )
+            pins = store.objects.seal([version(name, a=os.urandom(2000)), version(name, 2, b=b"x", carried=("a",))])
+            acknowledged(store, *pins)
 
     writer = threading.Thread(target=work)
     writer.start()
     try:
         for _ in range(3):
-            report = backup(root, key_folder, tmp_path / "disk")
+            told = follow(source, side(target), named)
     finally:
         stop.set()
         writer.join()
-    assert report.segments > 3
-    restore(tmp_path / "disk", tmp_path / "store2", tmp_path / "keys2")
-    objects, keys = FilesystemObjects(tmp_path / "store2"), FilesystemKeys(tmp_path / "keys2", "s-1")
-    for number in range(4, report.segments + 1):
-        for name, version_number, digest in json.loads((tmp_path / "store2" / segment_place(number)).read_bytes()):
-            assert objects.read(Pin(name, version_number, digest), "a")
-            assert keys.get(name)
-    assert all(objects.check(object_id).findings == [] for object_id in objects.objects())
+    assert told.segments > 3
+    copy = side(target)
+    for _, segment in copy.journal.segments():
+        for pin in named(0, segment, "").pins:
+            assert copy.objects.read(pin, "a")

@@ -37,8 +37,10 @@ from storage.filesystem import (
 )
 from storage.port import NewVersion, Pin
 from tests.contracts.storage_contracts import (
+    BLOCK,
     Damage,
     DerivativeStoreContract,
+    Generated,
     JournalContract,
     ObjectStoreContract,
     version,
@@ -350,7 +352,8 @@ def test_killed_at_every_step_of_a_seal(tmp_path: Path, one_by_one: bool, monkey
     """Complete or absent, nothing else, and the rerun succeeds: first version, later version, two in a group."""
     if one_by_one:
         monkeypatch.setattr(durable, "_syncfs_believed", lambda fd: False)
-    group = [version(number=2, b=b"2", carried=("a",)), version("r-2", a=b"x" * 9000), version(number=3, c=b"3")]
+    large = Generated(3 * BLOCK)  # written in pieces
+    group = [version(number=2, b=b"2", carried=("a",)), version("r-2", a=b"x", b=large), version(number=3, c=b"3")]
     point = 0
     seen = set()
     while True:

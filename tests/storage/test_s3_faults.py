@@ -72,6 +72,7 @@ def calls(where: S3Settings) -> dict[str, Callable[[], object]]:
         "read": lambda: objects.read(PIN, "a"),
         "paths": lambda: objects.paths(PIN),
         "pin": lambda: objects.pin("r-1", 1),
+        "opened": lambda: objects.open(PIN, "a"),
         "exported": lambda: objects.exported(PIN),
         "objects": lambda: list(objects.objects()),
         "check": lambda: objects.check("r-1"),

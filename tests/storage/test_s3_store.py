@@ -34,12 +34,15 @@ from storage.places import ROOT_FILES, ROOT_PLACES, STORE_PLACE, derivative_plac
 from storage.port import NewVersion, Pin
 from storage.s3 import S3Derivatives, S3Journal, S3Objects, create_s3_store, open_s3_store
 from tests.contracts.storage_contracts import (
+    BIG,
     Damage,
     DerivativeStoreContract,
+    Generated,
     JournalContract,
     LocksContract,
     ObjectStoreContract,
     later,
+    read_through,
     version,
 )
 from tests.servers.proxy import Answer, Forward, HttpFront, Request, compliance_in_name_only, drop, s3_error
@@ -174,6 +177,54 @@ def test_no_marker_and_no_overlay_changes_what_is_read(
     assert objects.read(third, "c") == b"3"
     journal.append(3, b"three")
     assert S3Journal(where).last() == 3
+
+
+@pytest.mark.parametrize("attack", [hide, overlay, overlay_often])
+def test_nor_does_it_change_what_is_read_in_pieces(
+    where: S3Settings, bucket: Bucket, objects: S3Objects, attack: Callable[[Bucket, str], None]
+) -> None:
+    [pin] = objects.seal([version(whole=Generated(BIG))])
+    place = f"{object_place('r-1')}/v1/content/whole"
+    [kept] = bucket.of_key(place)
+    lock = bucket.lock_of(place, kept.version)
+    assert lock is not None and lock.until > datetime.now(UTC) + timedelta(days=where.lock_days - 1)
+    attack(bucket, place)
+    forged = Generated(BIG + 1).open().read()
+    for turn in range(2):
+        assert read_through(objects.open(pin, "whole")) == read_through(Generated(BIG).open())
+        assert read_through(objects.exported(pin).files["whole"].open())[0] == BIG  # type: ignore[union-attr]
+        if not turn:
+            bucket.put(place, forged)  # as large as ours, and newer than what was remembered
+    assert read_through(S3Objects(where).open(pin, "whole"))[0] == BIG
+    remove(bucket, place)
+    with pytest.raises(DigestMismatch):
+        S3Objects(where).open(pin, "whole")
+
+
+def uploads(where: S3Settings, place: str) -> int:
+    """How many uploads of parts were begun under a name and neither completed nor given up."""
+    bucket = opened(where)
+    answer = bucket._request("GET", query={"uploads": "", "prefix": place})
+    return answer.data.count(b"<UploadId>")
+
+
+def test_an_upload_that_fails_is_given_up(server: S3Server, where: S3Settings, objects: S3Objects) -> None:
+    place = f"{object_place('r-1')}/v1/content/whole"
+    seen: list[int] = []
+
+    def change(request: Request, forward: Forward) -> Answer:
+        if request.method == "POST" and "uploadId" in request.query:
+            seen.append(uploads(where, place))
+            # As S3 does: the answer begins as a success, and the failure comes behind it.
+            return Answer(200, {"content-type": "application/xml"}, b"<Error><Code>InternalError</Code></Error>")
+        return forward(request)
+
+    with HttpFront(HOST, server.port, change) as front, pytest.raises(Unreachable):
+        S3Objects(through(front, where)).seal([version(whole=Generated(BIG))])
+    with pytest.raises(NotFound):
+        objects.seal([version(whole=Generated(BIG, NotFound("だめ", "no")))])
+    assert (seen, uploads(where, place)) == ([1], 0)
+    assert objects.head("r-1") == 0
 
 
 def test_a_segment_put_behind_a_marker_is_no_segment(where: S3Settings, bucket: Bucket, journal: S3Journal) -> None:
@@ -430,6 +481,63 @@ def test_a_file_without_a_lock_is_found(bucket: Bucket, objects: S3Objects) -> N
     assert objects.check("r-1", pins).findings == []
 
 
+def test_segments_have_their_turn(where: S3Settings, bucket: Bucket, objects: S3Objects) -> None:
+    journal = S3Journal(where)
+    for number in range(1, 5):
+        journal.append(number, str(number).encode())
+    assert objects.extend_rest(later(90), lambda number: number == 2) == 1 + 1 + len(ROOT_PLACES)
+
+    def end(number: int) -> datetime:
+        [kept] = bucket.of_key(segment_place(number))
+        lock = bucket.lock_of(kept.key, kept.version)
+        assert lock is not None
+        return lock.until
+
+    assert [end(number) > datetime.now(UTC) + timedelta(days=80) for number in range(1, 5)] == [
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert datetime.fromisoformat(objects.rest_ends(lambda number: number == 2)) > datetime.now(UTC) + timedelta(
+        days=80
+    )
+    assert datetime.fromisoformat(objects.rest_ends()) == min(end(number) for number in (1, 3, 4))
+
+
+def test_what_is_not_locked_has_no_end_to_tell_and_a_hold_has_none(bucket: Bucket, objects: S3Objects) -> None:
+    objects.seal([version(a=b"1")])
+    before = objects.ends("r-1")
+    [kept] = bucket.of_key(f"{object_place('r-1')}/v1/content/a")
+    remove(bucket, kept.key)
+    bucket.put(kept.key, b"1")
+    assert before and objects.ends("r-1") == ""
+    [again] = bucket.of_key(kept.key)
+    bucket.hold(kept.key, again.version, on=True)
+    assert objects.ends("r-1") == before
+
+
+def test_lengthening_asks_once_for_the_list_and_twice_for_each_file(
+    objects: S3Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The figures of docs/operate.md rest on it."""
+    objects.seal([version(a=b"1", b=b"2")])
+    asked, real = [], Bucket._request
+
+    def counted(self: Bucket, method: str, *rest: object, **told: object) -> object:
+        asked.append(method)
+        return real(self, method, *rest, **told)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Bucket, "_request", counted)
+    until = later(900)
+    # Two files, inventory, sidecar, declaration.
+    assert objects.extend("r-1", until) == 5 and (asked.count("GET"), asked.count("PUT")) == (1 + 5, 5)
+    asked.clear()
+    assert objects.extend("r-1", until) == 0 and (asked.count("GET"), asked.count("PUT")) == (1 + 5, 0)
+    asked.clear()
+    assert objects.ends("r-1") and asked == ["GET"] * 6
+
+
 def test_a_lock_keeps_its_mode_when_it_is_lengthened(where: S3Settings, bucket: Bucket, objects: S3Objects) -> None:
     objects.seal([version(a=b"1")])
     # Content, inventory, sidecar, declaration.
@@ -449,7 +557,8 @@ def test_a_bucket_that_keeps_its_locks_is_worm(server: S3Server) -> None:
     assert objects.worm()
     told = objects.describe()
     assert (told["engine"], told["server"].lower()) == ("s3", "minio" if server.name == "minio" else "versitygw")
-    assert told["worm"].startswith("yes: ") and "COMPLIANCE for 30 days" in told["worm"]
+    assert told["worm"].startswith("yes: ") and "COMPLIANCE for 60 days" in told["worm"]
+    assert datetime.now(UTC) - datetime.fromisoformat(told["probed"]) < timedelta(minutes=5)
     assert objects.strays() == []
 
 
