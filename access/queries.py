@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from django.db import DEFAULT_DB_ALIAS
+
 from access.models import Credential, Grant, Holding, Person, Post
 
 
@@ -45,22 +47,23 @@ def holds(person_id: str, post: str) -> bool:
     return Holding.objects.filter(person_id=person_id, post_id=post, person__active=True).exists()
 
 
-def save_person(person_id: str, login: str, name: str, posts: Sequence[str]) -> None:
+def save_person(person_id: str, login: str, name: str, posts: Sequence[str], catalogue: str = DEFAULT_DB_ALIAS) -> None:
     """Write a person and exactly these posts (fold)."""
-    Person.objects.update_or_create(id=person_id, defaults={"login": login, "name": name})
-    Holding.objects.filter(person_id=person_id).exclude(post_id__in=posts).delete()
+    Person.objects.using(catalogue).update_or_create(id=person_id, defaults={"login": login, "name": name})
+    held = Holding.objects.using(catalogue)
+    held.filter(person_id=person_id).exclude(post_id__in=posts).delete()
     for post in posts:
-        Holding.objects.get_or_create(person_id=person_id, post_id=post)
+        held.get_or_create(person_id=person_id, post_id=post)
 
 
-def save_post(post: str, name_ja: str, name_en: str) -> None:
-    Post.objects.update_or_create(id=post, defaults={"name_ja": name_ja, "name_en": name_en})
+def save_post(post: str, name_ja: str, name_en: str, catalogue: str = DEFAULT_DB_ALIAS) -> None:
+    Post.objects.using(catalogue).update_or_create(id=post, defaults={"name_ja": name_ja, "name_en": name_en})
 
 
-def save_grants(ledger: str, posts: Mapping[str, Sequence[str]]) -> None:
+def save_grants(ledger: str, posts: Mapping[str, Sequence[str]], catalogue: str = DEFAULT_DB_ALIAS) -> None:
     """Make the ledger's grants exactly these: post -> actions (fold)."""
-    Grant.objects.filter(ledger=ledger).delete()
-    Grant.objects.bulk_create(
+    Grant.objects.using(catalogue).filter(ledger=ledger).delete()
+    Grant.objects.using(catalogue).bulk_create(
         Grant(post_id=post, ledger=ledger, action=action)
         for post, actions in sorted(posts.items())
         for action in actions

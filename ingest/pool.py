@@ -19,7 +19,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
+from core import logs
 from core.errors import BadFile, DaichoError
+from core.settings import LogSettings
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -51,13 +53,20 @@ def end_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
-def _serve(pipe: Connection, parent: int, context: Callable[[], Any], work: Callable[[Any, Any], Any]) -> None:
+def _serve(
+    pipe: Connection,
+    parent: int,
+    log: LogSettings,
+    context: Callable[[], Any],
+    work: Callable[[Any, Any], Any],
+) -> None:
     """A worker: builds its context once, then answers tasks until the pipe closes."""
     end_with_parent()
     if os.getppid() != parent:
         return
     # Ctrl-C reaches the whole group: the parent decides and closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logs.begin(log)
     import cv2
 
     cv2.setNumThreads(1)
@@ -82,6 +91,7 @@ def _serve(pipe: Connection, parent: int, context: Callable[[], Any], work: Call
             except DaichoError as error:
                 result = error
             except Exception as error:
+                logs.failed(error)
                 result = _internal(error)
             try:
                 pipe.send(("done", result))
@@ -117,7 +127,7 @@ class _Worker(Generic[T]):
 def _started(work: Callable[[Any, Any], Any], context: Callable[[], Any]) -> _Worker[Any]:
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=_serve, args=(theirs, os.getpid(), context, work), daemon=True)
+    process = spawn.Process(target=_serve, args=(theirs, os.getpid(), logs.present(), context, work), daemon=True)
     # The numerical libraries read these when they are loaded, which may be before the worker's first line runs.
     with _STARTING:
         before = {name: os.environ.get(name) for name in _ONE_THREAD}

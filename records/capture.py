@@ -8,25 +8,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from access.decide import Actor, require
 from core.clock import day_in_japan, stamp
 from core.errors import BadInput, Conflict
 from records import queries
+from records.alone import Kept, destroyed_item, is_alone, key_of, opened, opened_item, sealed_item
 from records.content import CONTENT, FORMAT, Content, newest, unknown_batch, unknown_record
 from records.found import definition_of, require_worm
 from records.indexing import feed
 from records.ledger import Definition
 from records.models import Record
-from records.operation import Operation, note_alone, operation
+from records.operation import Operation, moment, note_alone, operation
 from records.retention import compute
-from records.spans import Captured
+from records.spans import Captured, CapturedPage, WholePage
 from records.stores import Stores
 from records.values import checked
 from storage.canonical import canonical
 from storage.cipher import encrypt
-from storage.port import NewVersion, Pin
+from storage.port import NewVersion, Pin, Source
 
 
 def seal_spans(stores: Stores, actor: Actor, batch: str, spans: Sequence[Captured]) -> None:
@@ -41,19 +43,20 @@ def seal_spans(stores: Stores, actor: Actor, batch: str, spans: Sequence[Capture
     require(actor, "capture", row.ledger_id, unknown_batch())
     definition, version = definition_of(row.ledger_id)
     require_worm(stores, definition)
-    now = stores.clock.now()
-    bodies = [_body(definition, version, batch, span, actor, stamp(now)) for span in spans]
+    now = moment(stores)
+    made = [_body(stores, definition, version, batch, span, actor, stamp(now)) for span in spans]
+    bodies = [body for body, _ in made]
     pins = stores.objects.seal(
         [
             NewVersion(
                 span.record,
                 stores.objects.head(span.record) + 1,
-                {CONTENT: encrypt(canonical(body), stores.keys.get(span.record).recipient), **span.files},
+                {CONTENT: encrypt(canonical(body), stores.keys.get(span.record).recipient), **items, **span.files},
                 stamp(now),
                 actor.person,
                 "capture",
             )
-            for span, body in zip(spans, bodies, strict=True)
+            for span, (body, items) in zip(spans, made, strict=True)
         ]
     )
     with operation(stores, actor) as work:
@@ -80,9 +83,13 @@ def refuse_sheets(stores: Stores, actor: Actor, batch: str, numbers: Sequence[in
         )
 
 
-def _body(definition: Definition, version: int, batch: str, span: Captured, actor: Actor, at: str) -> dict[str, Any]:
+def _body(
+    stores: Stores, definition: Definition, version: int, batch: str, span: Captured, actor: Actor, at: str
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The record's JSON, and the encrypted files (logical path -> bytes) of items that must be destroyable alone."""
     settled = not any(page.reason for page in span.pages) and not any(item.reason for item in span.items)
-    return {
+    rows, files = _rows(stores, definition, span)
+    body = {
         "format": FORMAT,
         "record": span.record,
         "generation": 1 if settled else 0,
@@ -93,34 +100,8 @@ def _body(definition: Definition, version: int, batch: str, span: Captured, acto
         "case": span.case,
         "made": {"at": at, "by": actor.person, "why": ""},
         "captured": at,
-        "items": [
-            {
-                "item": item.item,
-                "value": item.value,
-                "raw": item.raw,
-                "confidence": round(item.confidence, 4),
-                "reader": item.reader,
-                "second": item.second,
-                "reason": item.reason,
-                "box": list(item.box),
-            }
-            for item in span.items
-        ],
-        "pages": [
-            {
-                "path": page.path,
-                "media_type": page.media_type,
-                "digest": page.digest,
-                "width": page.width,
-                "height": page.height,
-                "dpi": round(page.dpi, 2),
-                "kind": page.kind,
-                "blank": page.blank,
-                "batch": batch,
-                "sheet": page.sheet,
-            }
-            for page in span.pages
-        ],
+        "items": rows,
+        "pages": [_page(page, batch) for page in span.pages],
         "reading": {
             "page": span.form_page,
             "matrix": [round(number, 9) for number in span.matrix],
@@ -129,6 +110,62 @@ def _body(definition: Definition, version: int, batch: str, span: Captured, acto
             "rotation": span.rotation,
         },
     }
+    return body, files
+
+
+def _page(page: CapturedPage, batch: str) -> dict[str, Any]:
+    """A row of `pages[]`. The digest of a page that bears what must be destroyable alone stands with that: it might be guessed from it."""
+    row: dict[str, Any] = {
+        "path": page.path,
+        "media_type": page.media_type,
+        "digest": page.digest,
+        "width": page.width,
+        "height": page.height,
+        "dpi": round(page.dpi, 2),
+        "kind": page.kind,
+        "blank": page.blank,
+        "batch": batch,
+        "sheet": page.sheet,
+    }
+    if page.under:
+        del row["digest"]
+        row["under"] = list(page.under)
+    if page.whole is not None:
+        row["whole"] = {"path": page.whole.path, "under": list(page.whole.under)}
+    return row
+
+
+def _rows(stores: Stores, definition: Definition, span: Captured) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
+    """The rows of `items[]` as read, and the files of those that must be destroyable alone."""
+    rows = {
+        item.item: {
+            "item": item.item,
+            "value": item.value,
+            "raw": item.raw,
+            "confidence": round(item.confidence, 4),
+            "reader": item.reader,
+            "second": item.second,
+            "reason": item.reason,
+            "box": list(item.box),
+        }
+        for item in span.items
+    }
+    whole = [
+        *(WholePage(page.path, page.media_type, page.digest, page.under) for page in span.pages if page.under),
+        *(page.whole for page in span.pages if page.whole is not None),
+    ]
+    files = {}
+    for item in definition.alone:
+        pages = tuple(
+            {"path": page.path, "media_type": page.media_type, "digest": page.digest}
+            for page in whole
+            if item in page.under
+        )
+        if item in rows or pages:
+            (key,) = stores.keys.create([key_of(span.record, item)])
+            row, data = sealed_item(span.record, item, Kept(rows.get(item), pages), key.recipient)
+            rows[item], files[row["path"]] = row, data
+    return list(rows.values()), files
 
 
 def _note_outcome(
@@ -170,7 +207,7 @@ def _note_sealed(
     batch: str,
     sheets: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    values = {item["item"]: item["value"] for item in body["items"]}
+    values = {item["item"]: item["value"] for item in body["items"] if not is_alone(item)}
     captured = day_in_japan(datetime.fromisoformat(body["captured"]))
     kept = compute(definition.schedule, values, captured)
     work.note(
@@ -217,7 +254,7 @@ def settle(stores: Stores, actor: Actor, record_id: str, values: Mapping[str, st
         BadInput: a value does not fit its item.
     """
     record, definition = _waiting_record(actor, record_id)
-    body = dict(newest(stores, record).body)
+    read = newest(stores, record)
     if form is not None:
         if form and definition.form(form) is None:
             raise BadInput(
@@ -225,13 +262,13 @@ def settle(stores: Stores, actor: Actor, record_id: str, values: Mapping[str, st
                 "This ledger has no such form. Choose another.",
                 code="form.unknown",
             )
-        body["form"] = form
-    made = _next_body(stores, actor, definition, body, values, generation=1, why="")
-    pin = _seal_next(stores, actor, record, made, "settle")
+        read = replace(read, body={**read.body, "form": form})
+    made, files = _next_body(stores, actor, definition, read, values, generation=1, why="")
+    pin = _seal_next(stores, actor, record, made, "settle", files)
     with operation(stores, actor) as work:
         require(actor, "settle", record.ledger_id, unknown_record())
         _same_version(record)
-        sheets = [{"number": page["sheet"], "reason": ""} for page in body["pages"]]
+        sheets = [{"number": page["sheet"], "reason": ""} for page in made["pages"]]
         _note_sealed(work, "sealed", definition, made, pin, record.batch_id or "", sheets)
     feed(stores)
     return Content(record_id, pin, made)
@@ -277,6 +314,17 @@ def edit(stores: Stores, actor: Actor, record_id: str, base: int, values: Mappin
         Conflict: (`record.moved_on`) there is a newer generation than `base`.
         BadInput: (`edit.why`) no reason, (`edit.nothing`) nothing would change, or a value that does not fit.
     """
+    record = editable(actor, record_id, base, why)
+    definition, _ = definition_of(record.ledger_id)
+    before = newest(stores, record)
+    made, files = _next_body(stores, actor, definition, before, values, generation=base + 1, why=why.strip())
+    if not files and Content(record_id, before.pin, made).values == before.values:
+        raise BadInput("何も変わっていません。", "Nothing has changed.", code="edit.nothing")
+    return seal_generation(stores, actor, record, definition, made, "edit", files)
+
+
+def editable(actor: Actor, record_id: str, base: int, why: str) -> Record:
+    """The record, where the actor may seal its next generation upon `base` for the reason `why`; errors as `edit`."""
     record = queries.record(record_id)
     if record is None or record.state != "sealed":
         raise unknown_record()
@@ -286,25 +334,41 @@ def edit(stores: Stores, actor: Actor, record_id: str, base: int, values: Mappin
         raise BadInput("変更の理由を入れてください。", "Enter the reason for the change.", code="edit.why")
     if record.generation != base:
         raise _moved_on()
-    definition, _ = definition_of(record.ledger_id)
-    before = newest(stores, record)
-    made = _next_body(stores, actor, definition, before.body, values, generation=base + 1, why=why.strip())
-    if {item["item"]: item["value"] for item in made["items"]} == before.values:
-        raise BadInput("何も変わっていません。", "Nothing has changed.", code="edit.nothing")
-    pin = _seal_next(stores, actor, record, made, "edit")
+    return record
+
+
+def seal_generation(
+    stores: Stores,
+    actor: Actor,
+    record: Record,
+    definition: Definition,
+    body: Mapping[str, Any],
+    message: str,
+    files: Mapping[str, bytes | Source] = MappingProxyType({}),
+) -> Content:
+    """Seal the body, and files that are new in it, as the generation after `record`, unless somebody else was first (`record.moved_on`)."""
+    pin = _seal_next(stores, actor, record, body, message, files)
     with operation(stores, actor) as work:
         require(actor, "edit", record.ledger_id, unknown_record())
         _same_version(record)
-        _note_sealed(work, "edited", definition, made, pin, "")
+        _note_sealed(work, "edited", definition, body, pin, "")
     feed(stores)
-    return Content(record_id, pin, made)
+    return Content(record.id, pin, body)
 
 
 def waiting_content(stores: Stores, actor: Actor, record_id: str) -> tuple[Record, Definition, Content]:
     """A waiting record with what was read, journalled before it is given out."""
     record, definition = _waiting_record(actor, record_id)
-    note_alone(stores, actor, "waiting_viewed", ledger=record.ledger_id, batch=record.batch_id or "", record=record_id)
-    return record, definition, newest(stores, record)
+    note_alone(
+        stores,
+        actor,
+        "waiting_viewed",
+        ledger=record.ledger_id,
+        batch=record.batch_id or "",
+        record=record_id,
+        data={"alone": list(definition.alone)} if definition.alone else {},
+    )
+    return record, definition, opened(stores, newest(stores, record))
 
 
 def _waiting_record(actor: Actor, record_id: str) -> tuple[Record, Definition]:
@@ -325,62 +389,97 @@ def _next_body(
     stores: Stores,
     actor: Actor,
     definition: Definition,
-    before: Mapping[str, Any],
+    before: Content,
     values: Mapping[str, str],
     *,
     generation: int,
     why: str,
-) -> dict[str, Any]:
-    at = stamp(stores.clock.now())
-    known = {item["item"]: item for item in before["items"]}
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The JSON after `before`, and the encrypted files (logical path -> bytes) of items that must be destroyable alone and have changed."""
+    at = stamp(moment(stores))
+    known = {item["item"]: item for item in before.body["items"]}
     if strangers := sorted(set(values) - {item.id for item in definition.items}):
         raise BadInput(
             f"項目「{'、'.join(strangers)}」はこの台帳にありません。",
             f"This ledger has no item {', '.join(strangers)}.",
             code="value.item",
         )
-    items = []
+    items, files = [], {}
     for item in definition.items:
-        if not before["form"]:
+        if not before.body["form"]:
             item = replace(item, required=False)  # a page without a form is kept for its image, whatever it says
-        old = known.get(item.id)
+        old, kept, pointer = known.get(item.id), Kept(None, ()), None
+        if old is not None and is_alone(old):
+            pointer, read = old, opened_item(stores, before, old)
+            if read is None:
+                if item.id in values:
+                    raise destroyed_item(item)
+                items.append({**pointer, "reason": ""})
+                continue
+            kept, old = read, read.row
         if item.id not in values:
             if old is None and not item.required:
+                items += [pointer] if pointer else []
                 continue
             value = checked(item, old["value"] if old else "") if generation == 1 else (old or {"value": ""})["value"]
         else:
             value = checked(item, values[item.id])
         row = dict(old or {"item": item.id, "raw": "", "confidence": 1.0, "reader": "person", "second": "", "box": []})
         if old is None and not value:
+            items += [pointer] if pointer else []
             continue
         changed = old is None or old["value"] != value
         row |= {"value": value, "reason": ""}
         if changed or (generation == 1 and item.id in values):
             row |= {"settled": {"at": at, "by": actor.person}}
+        if pointer is not None and row == old:
+            row = pointer
+        elif pointer is not None or item.alone:  # what was once apart does not come back among the others
+            (key,) = stores.keys.create([key_of(before.record, item.id)])
+            row, data = sealed_item(before.record, item.id, replace(kept, row=row), key.recipient)
+            files[row["path"]] = data
         items.append(row)
-    return {
-        **before,
+    body = {
+        **before.body,
         "generation": generation,
         "state": "sealed",
         "ledger_version": definition_of(definition.id)[1],
         "made": {"at": at, "by": actor.person, "why": why},
         "items": items,
     }
+    return body, files
 
 
-def _seal_next(stores: Stores, actor: Actor, record: Record, body: Mapping[str, Any], message: str) -> Pin:
-    """Seal the body as the object's next version, pages carried over; an unacknowledged version in between is left behind."""
+def _seal_next(
+    stores: Stores,
+    actor: Actor,
+    record: Record,
+    body: Mapping[str, Any],
+    message: str,
+    files: Mapping[str, bytes | Source] = MappingProxyType({}),
+) -> Pin:
+    """Seal the body as the object's next version, all other files carried over; an unacknowledged version in between is left behind."""
     require_worm(stores, definition_of(record.ledger_id)[0])
     key = stores.keys.get(record.id)
-    number = stores.objects.head(record.id) + 1
+    head = stores.objects.head(record.id)
+    acknowledged = before = Pin(record.id, record.object_version, record.object_digest)
+    if head != record.object_version:
+        before = stores.objects.pin(record.id, head)
+    # Not carried over: a version in between, which nobody acknowledged, may hold another file under this name.
+    alone = {
+        row["path"]: stores.objects.read(acknowledged, row["path"])
+        for row in body["items"]
+        if is_alone(row) and row["path"] not in files
+    }
     version = NewVersion(
         record.id,
-        number,
-        {CONTENT: encrypt(canonical(body), key.recipient)},
-        stamp(stores.clock.now()),
+        head + 1,
+        {CONTENT: encrypt(canonical(body), key.recipient), **alone, **files},
+        stamp(moment(stores)),
         actor.person,
         message,
-        carried=[page["path"] for page in body["pages"]],
+        # Also what the body no longer names: a version that lacks something could not be followed by one that needs it.
+        carried=[path for path in stores.objects.paths(before) if path not in (CONTENT, *alone, *files)],
     )
     return stores.objects.seal([version])[0]
 

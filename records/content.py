@@ -30,7 +30,8 @@ class Content:
 
     @property
     def values(self) -> dict[str, str]:
-        return {item["item"]: item["value"] for item in self.body["items"]}
+        """Item -> value, of the items whose rows stand here (`records.alone` opens the others)."""
+        return {item["item"]: item["value"] for item in self.body["items"] if "value" in item}
 
 
 def unknown_record() -> NotFound:

@@ -100,7 +100,7 @@ def _documents(stores: Stores, record_id: str) -> Iterator[Document]:
     for row in queries.generations(record_id):
         body = content(stores, record_id, row.object_version, row.object_digest).body
         definition, _ = definition_of(record.ledger_id, row.ledger_version)
-        values = {item["item"]: item["value"] for item in body["items"] if item["value"]}
+        values = {item["item"]: item["value"] for item in body["items"] if item.get("value")}
         day = values.get(definition.year_item) or day_in_japan(datetime.fromisoformat(body["captured"])).isoformat()
         facets: dict[str, Sequence[str]] = {
             "ledger": [record.ledger_id],

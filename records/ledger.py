@@ -35,7 +35,7 @@ class Approval:
 
 @dataclass(frozen=True)
 class Item:
-    """One item (項目) of a ledger."""
+    """One item (項目) of a ledger. `alone`: it must be destroyable alone (個別廃棄), as the individual number must: see `records.alone`."""
 
     id: str
     type: ItemType
@@ -43,6 +43,7 @@ class Item:
     required: bool = False
     choices: tuple[str, ...] = ()
     facet: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,11 @@ class Definition:
     worm: bool = False
     form_titles: Mapping[str, Label] = field(default_factory=dict)
 
+    @property
+    def alone(self) -> tuple[str, ...]:
+        """Ids of the items that must be destroyable alone."""
+        return tuple(item.id for item in self.items if item.alone)
+
     def item(self, item_id: str) -> Item | None:
         return next((item for item in self.items if item.id == item_id), None)
 
@@ -98,8 +104,10 @@ class Template:
 
 
 def to_json(definition: Definition) -> dict[str, Any]:
-    """The definition as plain JSON values, as it stands in the journal."""
-    return {"format": FORMAT, **asdict(definition)}
+    """The definition as plain JSON values, as it stands in the journal. `alone` stands only where it is true."""
+    value = {"format": FORMAT, **asdict(definition)}
+    value["items"] = [{k: v for k, v in item.items() if k != "alone" or v} for item in value["items"]]
+    return value
 
 
 def from_json(value: Mapping[str, Any]) -> Definition:
@@ -221,6 +229,12 @@ def read_folder(folder: Path) -> Template:
             raise head.wrong(f"項目「{item_id}」は items.yaml にありません", f'item "{item_id}" is not in items.yaml')
     if year_item and known[year_item].type != "date":
         raise head.wrong("year_item は日付の項目にしてください", "year_item must be an item of type date")
+    for item_id in (*title, year_item):
+        if item_id and known[item_id].alone:
+            raise head.wrong(
+                f"項目「{item_id}」は alone なので、title や year_item には使えません",
+                f'item "{item_id}" is alone: it can be neither in title nor year_item',
+            )
     forms, images, form_titles = [], {}, {}
     for file in sorted((folder / "forms").glob("*.yaml")):
         source = _Source(file)
@@ -281,6 +295,11 @@ def _items(source: _Source) -> tuple[Item, ...]:
                 f"項目「{item_id}」: choices は type: choice のときだけ、必ず書いてください",
                 f'item "{item_id}": choices go with type: choice, and only with it',
             )
+        if row.get("alone") and row.get("facet"):
+            raise source.wrong(
+                f"項目「{item_id}」は alone なので、facet にはできません",
+                f'item "{item_id}" is alone: it cannot be a facet',
+            )
         items.append(
             Item(
                 item_id,
@@ -289,6 +308,7 @@ def _items(source: _Source) -> tuple[Item, ...]:
                 bool(row.get("required", False)),
                 choices,
                 bool(row.get("facet", False)),
+                bool(row.get("alone", False)),
             )
         )
     return tuple(items)
@@ -320,6 +340,13 @@ def _form(source: _Source, items: Mapping[str, Item]) -> tuple[Form, bytes]:
                 f"項目「{item.id}」の枠が用紙からはみ出しています", f'the zone of "{item.id}" leaves the page'
             )
         zones.append(Zone(item.id, item.type, x, y, w, h, item.choices, item.required))
+    for zone in zones:
+        for other in zones:
+            if items[zone.item].alone and other.item != zone.item and _overlap(zone, other):
+                raise source.wrong(
+                    f"項目「{zone.item}」は alone なので、その枠は「{other.item}」の枠と重なってはいけません",
+                    f'item "{zone.item}" is alone: its zone may not overlap that of "{other.item}"',
+                )
     image = source.file.with_suffix(".png")
     if not image.is_file() or not image.read_bytes().startswith(b"\x89PNG"):
         raise source.wrong(
@@ -331,17 +358,22 @@ def _form(source: _Source, items: Mapping[str, Item]) -> tuple[Form, bytes]:
     return Form(form_id, width, height, tuple(zones), marks, float(accept)), image.read_bytes()
 
 
+def _overlap(one: Zone, other: Zone) -> bool:
+    across = one.x < other.x + other.width and other.x < one.x + one.width
+    return across and one.y < other.y + other.height and other.y < one.y + one.height
+
+
 def _schedule(source: _Source, items: Mapping[str, Item]) -> Schedule:
     value = source.mapping()
     trigger = source.part(value.get("trigger"), "trigger")
     if trigger.get("event") == "creation":
         name = "creation"
-    elif (item := items.get(str(trigger.get("item")))) is not None and item.type == "date":
+    elif (item := items.get(str(trigger.get("item")))) is not None and item.type == "date" and not item.alone:
         name = item.id
     else:
         raise source.wrong(
-            "trigger は「event: creation」か「item: 日付の項目」にしてください",
-            "trigger must be `event: creation` or `item: <an item of type date>`",
+            "trigger は「event: creation」か「item: 日付の項目」（alone でないもの）にしてください",
+            "trigger must be `event: creation` or `item: <an item of type date>`, one that is not alone",
         )
     period = value.get("period")
     years = period.get("years") if isinstance(period, dict) else None

@@ -12,18 +12,28 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 from access.decide import Actor
-from core.clock import stamp
-from core.errors import BadInput, KeysMissing, StoreDamaged
+from core.clock import day_in_japan, stamp
+from core.eras import fiscal_year
+from core.errors import BadInput, DaichoError, KeysMissing, StoreDamaged
 from records import fold, queries
+from records.entries import FORMAT
 from records.stores import Stores
 from storage.canonical import canonical, sha256_hex
 from storage.cipher import decrypt, encrypt
 from storage.port import KeyStore
 
-FORMAT = "daicho-journal-1"
+BEHIND = timedelta(minutes=5)
+"""A clock that is so much before the last entry has been set back; less is two machines, or a clock being corrected."""
+
+IDLE = timedelta(days=7)
+"""So long after the last entry, the clock was set ahead or nobody was here for longer than over the new year: noted either way."""
+
+LONGEST_ASKED = 200
+"""Characters of what was asked for that the entry of a refusal keeps."""
 
 
 @dataclass
@@ -88,7 +98,10 @@ def operation(stores: Stores, actor: Actor) -> Iterator[Operation]:
     with queries.exclusive():
         catch_up(stores)
         number, last_at = queries.last_entry()
-        work = Operation(stores, actor, number + 1, max(stamp(stores.clock.now()), last_at))
+        now = stores.clock.now()
+        work = Operation(stores, actor, number + 1, max(stamp(now), last_at))
+        if _jumped(now, last_at):
+            work.note("clock_jumped", data={"last": last_at, "clock": stamp(now)})
         yield work
         if work.entries:
             last = queries.last_segment()
@@ -104,6 +117,27 @@ def operation(stores: Stores, actor: Actor) -> Iterator[Operation]:
             stores.journal.append(last.number + 1, segment)
 
 
+def moment(stores: Stores) -> datetime:
+    """Now, or the time of the last entry where the clock has fallen behind it: what is kept for years must not end early because somebody set
+    the clock back. Times that are written down come from here.
+    """
+    now, (_, last_at) = stores.clock.now(), queries.last_entry()
+    return max(now, datetime.fromisoformat(last_at)) if last_at else now
+
+
+def _jumped(now: datetime, last_at: str) -> bool:
+    """Whether the clock is so far from the last entry that it must be noted. While entries stand still behind a clock that was set back, once is enough."""
+    if not last_at:
+        return False
+    last = datetime.fromisoformat(last_at)
+    if now > last + IDLE:
+        return True
+    if now >= last - BEHIND:
+        return False
+    noted = queries.newest_entry("clock_jumped")
+    return noted is None or noted.at != last_at or noted.data["clock"] > noted.data["last"]
+
+
 def catch_up(stores: Stores) -> int:
     """Fold the segments that the catalogue lacks; call it inside `queries.exclusive()`. Returns how many there were."""
     count = 0
@@ -112,9 +146,19 @@ def catch_up(stores: Stores) -> int:
     for number, segment in stores.journal.segments(last.number + 1):
         entries = opened(number, segment, previous)
         previous = sha256_hex(segment)
-        fold.take(number, previous, entries, [personal_part(stores.keys, entry) for entry in entries])
+        with taking_in(number):
+            fold.take(number, previous, entries, [personal_part(stores.keys, entry) for entry in entries])
         count += 1
     return count
+
+
+@contextmanager
+def taking_in(number: int) -> Iterator[None]:
+    """Around what is made of a segment's entries: what no entry of ours could be is damage (`journal.broken`), found before the next segment shows it."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise _broken(number) from error
 
 
 def opened(number: int, segment: bytes, previous: str) -> list[dict[str, Any]]:
@@ -150,16 +194,33 @@ def personal_part(keys: KeyStore, entry: dict[str, Any]) -> Any:
 
 
 def log_key(stores: Stores) -> str:
-    """Id of the key of this year's personal log content, made durable when it is new."""
-    key = f"log-{stores.clock.now().year}"
+    """Id of the key of this fiscal year's personal log content, made durable when it is new."""
+    key = log_key_of(fiscal_year(day_in_japan(moment(stores))))
     stores.keys.create([key])
     return key
+
+
+def log_key_of(year: int) -> str:
+    """Id of the key of a fiscal year's personal log content."""
+    return f"log-{year}"
 
 
 def note_alone(stores: Stores, actor: Actor, event: str, **parts: Any) -> None:
     """An operation of one entry, for reads and sign-ins: it is journalled before the answer leaves."""
     with operation(stores, actor) as work:
         work.note(event, **parts)
+
+
+def note_refusal(stores: Stores, actor: Actor, door: str, error: DaichoError, asked: str) -> None:
+    """Journal that somebody was refused: by which door, with which code, and what they had asked for (a text that may name people)."""
+    note_alone(
+        stores,
+        actor,
+        "access_refused",
+        data={"door": door, "code": error.code},
+        personal={"asked": asked.replace("\0", "")[:LONGEST_ASKED]},
+        key=log_key(stores),
+    )
 
 
 def _holds_nul(value: object) -> bool:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+import secrets
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
 from typing import Any
 
 from django.apps import apps
-from django.db import connection, models, transaction
+from django.conf import settings
+from django.db import DatabaseError, connection, connections, models, transaction
 from django.db.models import Count
 
+from core.errors import DaichoError, StoreDamaged
 from records.models import (
     Batch,
     Entry,
@@ -24,11 +28,17 @@ from records.models import (
     WaitingItem,
 )
 
+LIVE = "default"
+"""The catalogue that people use, among those that functions here take as `catalogue`; the others are made by `scratch`."""
+
 UNDIGESTED = frozenset({"Credential"})
 """Catalogue tables that live in the database alone."""
 
 INDEXED_EVENTS = ("sealed", "edited", "pages_read")
 """Events after which a record is indexed anew."""
+
+WINDOW = 20_000
+"""Entries among which the outbox looks at a time."""
 
 
 PAST = (Generation, LedgerVersion, Segment, Entry)
@@ -39,7 +49,7 @@ WRITER = (0x64616963, 1)
 
 
 @contextmanager
-def exclusive() -> Iterator[None]:
+def exclusive(catalogue: str = LIVE) -> Iterator[None]:
     """One transaction that no other writer shares.
 
     On SQLite it begins IMMEDIATE. On PostgreSQL it first takes a lock that ends with it. READ COMMITTED is right there: every later statement
@@ -48,13 +58,64 @@ def exclusive() -> Iterator[None]:
     Raises:
         Busy: (PostgreSQL) another writer did not end within half a minute.
     """
-    if connection.connection is not None and not connection.in_atomic_block and not connection.is_usable():
-        connection.close()  # lost since it was last used; nothing of ours was under way
-    with transaction.atomic(durable=True):
-        if connection.vendor == "postgresql":
-            with connection.cursor() as cursor:
+    database = connections[catalogue]
+    if database.connection is not None and not database.in_atomic_block and not database.is_usable():
+        database.close()  # lost since it was last used; nothing of ours was under way
+    with transaction.atomic(catalogue, durable=True):
+        if database.vendor == "postgresql":
+            with database.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", WRITER)
         yield
+
+
+@contextmanager
+def snapshot() -> Iterator[None]:
+    """Reads of the block see the live catalogue as it was at the first of them; nobody who writes is held up."""
+    if connection.vendor == "postgresql":
+        with transaction.atomic(durable=True):
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            yield
+        return
+    with readable(), connection.cursor() as cursor:
+        cursor.execute("BEGIN DEFERRED")
+    # A text that is none any more must be shown to differ, not break the reading off.
+    connection.connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+    try:
+        yield
+    finally:
+        connection.connection.text_factory = str
+        if connection.connection.in_transaction:
+            connection.connection.execute("ROLLBACK")
+
+
+@contextmanager
+def scratch() -> Iterator[str]:
+    """An empty catalogue of this thread's own, whatever engine the live one has; gone when the block or the process ends.
+
+    A file of SQLite in the installation's scratch folder, whose name is taken away before the first row comes, since rows name people.
+    """
+    alias = f"scratch-{secrets.token_hex(4)}"
+    settings.SCRATCH.mkdir(parents=True, exist_ok=True)
+    place = settings.SCRATCH / f"{alias}.sqlite3"
+    # Nothing is ever taken back in it, and what a journal would remember for that grows with the catalogue.
+    told = {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(place),
+        "OPTIONS": {"init_command": "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA locking_mode=EXCLUSIVE;"},
+    }
+    connections.settings[alias] = connections.configure_settings({LIVE: told})[LIVE]
+    try:
+        with connections[alias].schema_editor() as editor:
+            for _, model in _digested():
+                editor.create_model(model)
+        place.unlink()
+        yield alias
+    finally:
+        connections[alias].close()
+        del connections[alias]
+        del connections.settings[alias]
+        place.unlink(missing_ok=True)
 
 
 def let_go() -> None:
@@ -62,15 +123,111 @@ def let_go() -> None:
     connection.close()
 
 
-def last_entry() -> tuple[int, str]:
+def insert(model: type[models.Model], rows: Collection[Mapping[str, Any]], catalogue: str = LIVE) -> None:
+    """Add rows: every column by its name, but surrogate keys."""
+    _write(_inserting(model), model, rows, catalogue)
+
+
+def put(model: type[models.Model], rows: Collection[Mapping[str, Any]], catalogue: str = LIVE) -> None:
+    """As `insert`; a row whose primary key is there takes that row's place. Not for tables of the past."""
+    assert model._meta.pk is not None
+    others = [field.column for field in _columns(model) if not field.primary_key]
+    changes = ", ".join(f'"{name}" = excluded."{name}"' for name in others)
+    _write(
+        f'{_inserting(model)} ON CONFLICT ("{model._meta.pk.column}") DO UPDATE SET {changes}', model, rows, catalogue
+    )
+
+
+def drop_waiting(record_ids: Iterable[str], catalogue: str = LIVE) -> None:
+    """Nothing of these records waits any longer."""
+    _many("DELETE FROM daicho_records_waitingitem WHERE record_id = %s", [(each,) for each in record_ids], catalogue)
+
+
+def give_outcomes(outcomes: Mapping[tuple[str, int], tuple[str, str, str | None]], catalogue: str = LIVE) -> None:
+    """Sheet (batch, number) -> its state, reason and record; None leaves the record as it is."""
+    rows = [(*outcome, *sheet) for sheet, outcome in outcomes.items()]
+    _many(
+        "UPDATE daicho_records_sheet SET state = %s, reason = %s, record_id = COALESCE(%s, record_id) "
+        "WHERE batch_id = %s AND number = %s",
+        rows,
+        catalogue,
+    )
+
+
+def close_batches(closed: Iterable[tuple[str, str, str]], catalogue: str = LIVE) -> None:
+    """(batch, time, person) of each."""
+    rows = [(at, person, batch) for batch, at, person in closed]
+    _many("UPDATE daicho_records_batch SET closed_at = %s, closed_by = %s WHERE id = %s", rows, catalogue)
+
+
+@lru_cache
+def _inserting(model: type[models.Model]) -> str:
+    columns = ", ".join(f'"{field.column}"' for field in _columns(model))
+    values = ", ".join(["%s"] * len(_columns(model)))
+    return f'INSERT INTO "{model._meta.db_table}" ({columns}) VALUES ({values})'  # noqa: S608  # names of our own columns
+
+
+def _write(statement: str, model: type[models.Model], rows: Collection[Mapping[str, Any]], catalogue: str) -> None:
+    """Rather than by Django's `bulk_create`, which makes an object of every row first; that takes longer than writing it."""
+    if not rows:
+        return
+    columns = [(field.attname, isinstance(field, models.JSONField)) for field in _columns(model)]
+    json = connections[catalogue].ops.adapt_json_value
+    told = [tuple(json(row[name], None) if is_json else row[name] for name, is_json in columns) for row in rows]
+    _many(statement, told, catalogue)
+
+
+def _many(statement: str, rows: Sequence[tuple[Any, ...]], catalogue: str) -> None:
+    if rows:
+        with connections[catalogue].cursor() as cursor:
+            cursor.executemany(statement, rows)
+
+
+def last_entry(catalogue: str = LIVE) -> tuple[int, str]:
     """(number, time) of the newest entry the catalogue knows; (0, "") for none."""
-    row = Entry.objects.order_by("-number").values_list("number", "at").first()
-    return row or (0, "")
+    number, at = _newest("SELECT number, at FROM daicho_records_entry", catalogue) or (0, "")
+    return number, at
 
 
-def last_segment() -> Segment:
+def newest_entry(event: str) -> Entry | None:
+    """The newest entry of this event."""
+    return Entry.objects.filter(event=event).order_by("-number").first()
+
+
+def last_segment(catalogue: str = LIVE) -> Segment:
     """The newest segment the catalogue knows; number 0 and an empty digest for none."""
-    return Segment.objects.order_by("-number").first() or Segment(number=0, digest="", first=0, entries=0)
+    row = _newest('SELECT number, digest, "first", entries FROM daicho_records_segment', catalogue) or (0, "", 0, 0)
+    return Segment(**dict(zip(("number", "digest", "first", "entries"), row, strict=True)))
+
+
+def _newest(select: str, catalogue: str) -> tuple[Any, ...] | None:
+    """The row of the highest number. Every operation asks this four times, and Django takes longer to say it than a database to answer."""
+    with connections[catalogue].cursor() as cursor:
+        cursor.execute(f"{select} ORDER BY number DESC LIMIT 1")
+        row: tuple[Any, ...] | None = cursor.fetchone()
+        return row
+
+
+def segment_digests(first: int, last: int) -> dict[int, str]:
+    """Number -> SHA-256 of the segments that the catalogue folded, from `first` to `last`."""
+    return dict(Segment.objects.filter(number__gte=first, number__lte=last).values_list("number", "digest"))
+
+
+def segment_of(number: int) -> Segment | None:
+    """The segment that holds entry `number`."""
+    row = Segment.objects.filter(first__lte=number).order_by("-number").first()
+    return row if row is not None and number < row.first + row.entries else None
+
+
+def entries_but(after: int, events: Sequence[str]) -> bool:
+    """Whether there are entries after number `after` of other events than these."""
+    return Entry.objects.filter(number__gt=after).exclude(event__in=events).exists()
+
+
+def entries(upto: int, conditions: Mapping[str, Any]) -> Iterator[Entry]:
+    """Entries up to number `upto` that meet the conditions (column lookups), in order; never all in memory."""
+    with _streaming(LIVE):
+        yield from Entry.objects.filter(number__lte=upto, **conditions).order_by("number").iterator(chunk_size=2000)
 
 
 def municipality() -> Municipality | None:
@@ -185,9 +342,10 @@ def sealed(permitted: Iterable[str]) -> list[Record]:
     return list(Record.objects.filter(state="sealed", ledger_id__in=list(permitted)).order_by("id"))
 
 
-def with_text() -> list[Record]:
-    """Records whose pages have been read whole."""
-    return list(Record.objects.filter(pagetext__isnull=False).order_by("id"))
+def with_text() -> Iterator[Record]:
+    """Records whose pages have been read whole; never all in memory."""
+    with _streaming(LIVE):
+        yield from Record.objects.filter(pagetext__isnull=False).order_by("id").iterator(chunk_size=2000)
 
 
 def page_text(record_id: str) -> PageText | None:
@@ -195,24 +353,33 @@ def page_text(record_id: str) -> PageText | None:
 
 
 def pins() -> Iterator[tuple[str, int, str]]:
-    """(object id, version, inventory digest) of every version that the catalogue acknowledges, objects in order."""
-    rows = (
-        Generation.objects.values_list("record_id", "object_version", "object_digest")
-        .union(
-            Record.objects.values_list("id", "object_version", "object_digest"),
-            LedgerVersion.objects.values_list("object_id", "object_version", "object_digest"),
-        )
-        .order_by("record_id", "object_version")
+    """(object id, version, inventory digest) of every version that the catalogue acknowledges, objects in order; never all in memory."""
+    with _streaming(LIVE):
+        yield from _pinned().order_by("record_id", "object_version").iterator(chunk_size=2000)
+
+
+def pin_count() -> int:
+    """How many `pins` there are."""
+    return _pinned().count()
+
+
+def _pinned() -> models.QuerySet[Any, tuple[str, int, str]]:
+    return Generation.objects.values_list("record_id", "object_version", "object_digest").union(
+        Record.objects.values_list("id", "object_version", "object_digest"),
+        LedgerVersion.objects.values_list("object_id", "object_version", "object_digest"),
     )
-    yield from rows
 
 
 def outbox(after: int) -> tuple[list[tuple[str, int]], int]:
     """(record, number of its newest entry) of records changed by entries after number `after`, in the order of these numbers; and the number
-    of the newest entry of all.
+    of the entry up to which these are all: the newest, or where there are more than `WINDOW`, the last of so many. Records that changed again
+    behind it come later.
     """
-    changed = Entry.objects.filter(number__gt=after, event__in=INDEXED_EVENTS).values_list("record")
-    upto, _ = last_entry()
+    newest, _ = last_entry()
+    upto = min(newest, after + WINDOW)
+    changes = Entry.objects.filter(event__in=INDEXED_EVENTS)
+    again = changes.filter(record=models.OuterRef("record"), number__gt=upto)
+    changed = changes.filter(~models.Exists(again), number__gt=after, number__lte=upto).values_list("record")
     return list(changed.annotate(newest=models.Max("number")).order_by("newest")), upto
 
 
@@ -223,21 +390,63 @@ def counts() -> dict[str, int]:
 
 def digest_rows() -> Iterator[tuple[str, dict[str, Any]]]:
     """(table, row) of every digested table in canonical order; surrogate keys, which a rebuild may number anew, are left out."""
-    for name, model in _digested():
-        key = next(
-            (
-                constraint.fields
-                for constraint in model._meta.constraints
-                if isinstance(constraint, models.UniqueConstraint)
-            ),
-            [model._meta.pk.attname],
-        )
-        columns = [field.attname for field in model._meta.concrete_fields if not isinstance(field, models.BigAutoField)]
-        rows = model.objects.order_by(*key).values(*columns)
-        # Outside of a transaction PostgreSQL copies the whole table before it gives the first row.
-        with transaction.atomic() if connection.vendor == "postgresql" else nullcontext():
-            for row in rows.iterator(chunk_size=2000):
-                yield name, row
+    for table, _ in tables():
+        for row in table_rows(table):
+            yield table, row
+
+
+def tables() -> list[tuple[str, tuple[str, ...]]]:
+    """(name, columns by which its rows are told apart) of every digested table, by name."""
+    return [(name, _key(model)) for name, model in _digested()]
+
+
+def columns(table: str) -> list[str]:
+    """The columns of a digested table, surrogate keys left out."""
+    return [field.attname for field in _columns(dict(_digested())[table])]
+
+
+def table_rows(table: str, catalogue: str = LIVE) -> Iterator[dict[str, Any]]:
+    """Every row of a digested table without surrogate keys, in the order of its key; never all in memory.
+
+    Raises:
+        StoreDamaged: (`catalogue.damaged`) the database cannot read its own file.
+    """
+    model = dict(_digested())[table]
+    rows = model.objects.using(catalogue).order_by(*_key(model)).values(*columns(table))
+    with readable(), _streaming(catalogue):
+        yield from rows.iterator(chunk_size=2000)
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Around reads of a catalogue that may be damaged; errors as `table_rows`."""
+    try:
+        yield
+    except DaichoError:  # a server that does not answer is no damage
+        raise
+    except (DatabaseError, UnicodeDecodeError) as error:  # the second where SQLite quotes what it cannot read
+        raise StoreDamaged(
+            "目録（データベース）が壊れています。失われたものはありません。`daicho rebuild` で保管庫から作り直してください。",
+            "The catalogue is damaged. Nothing is lost: make it again from the store with `daicho rebuild`.",
+            code="catalogue.damaged",
+        ) from error
+
+
+def _streaming(catalogue: str) -> AbstractContextManager[object]:
+    """Outside of a transaction PostgreSQL copies the whole answer before it gives the first row."""
+    return transaction.atomic(catalogue) if connections[catalogue].vendor == "postgresql" else nullcontext()
+
+
+def _key(model: Any) -> tuple[str, ...]:
+    unique = (each for each in model._meta.constraints if isinstance(each, models.UniqueConstraint))
+    return next(
+        (tuple(model._meta.get_field(name).attname for name in each.fields) for each in unique),
+        (model._meta.pk.attname,),
+    )
+
+
+def _columns(model: Any) -> list[Any]:
+    return [field for field in model._meta.concrete_fields if not isinstance(field, models.BigAutoField)]
 
 
 def _digested() -> list[tuple[str, Any]]:
@@ -249,8 +458,12 @@ def _digested() -> list[tuple[str, Any]]:
     )
 
 
-def integrity() -> str:
-    """What the database itself says of its file, or of the protection of the past: "ok" or the first complaint."""
+def integrity(*, indexes: bool = False) -> str:
+    """What the database itself says of its file, or of the protection of the past: "ok" or the first complaint.
+
+    Args:
+        indexes: on SQLite, also compare every index with its table; takes as long as reading all of it.
+    """
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             for table in sorted(model._meta.db_table for model in PAST):
@@ -260,7 +473,7 @@ def integrity() -> str:
             cursor.execute(UNSAFE)
             row = cursor.fetchone()
             return row[0] if row else "ok"
-        cursor.execute("PRAGMA quick_check(1)")
+        cursor.execute(f"PRAGMA {'integrity_check' if indexes else 'quick_check'}(1)")
         return str(cursor.fetchone()[0])
 
 

@@ -9,10 +9,11 @@ from typing import Any
 from access import queries as access_queries
 from access.actions import Action
 from access.decide import Actor, ledgers, may, require
-from core.errors import NotFound
+from core.errors import KeysMissing, NotFound
 from records import queries
+from records.alone import is_alone, opened
 from records.content import Content, content, newest, unknown_record
-from records.derive import ensured
+from records.derive import ensured, snippet_alone, unkept
 from records.found import definition_of
 from records.ledger import Definition
 from records.models import Generation, Record
@@ -51,20 +52,26 @@ class Change:
 
 def show(stores: Stores, actor: Actor, record_id: str, number: int | None = None) -> Shown:
     """A record's newest or numbered generation; `NotFound` for an unknown id, number, or without the right to view its ledger."""
-    record = _visible(actor, record_id)
+    record = visible(actor, record_id)
     row = queries.generation(record_id, record.generation if number is None else number)
     if row is None:
         raise unknown_record()
-    note_alone(
-        stores, actor, "record_viewed", ledger=record.ledger_id, record=record_id, data={"generation": row.number}
-    )
     definition, _ = definition_of(record.ledger_id, row.ledger_version)
+    shown_alone = {"alone": list(definition.alone)} if definition.alone else {}
+    note_alone(
+        stores,
+        actor,
+        "record_viewed",
+        ledger=record.ledger_id,
+        record=record_id,
+        data={"generation": row.number, **shown_alone},
+    )
     return Shown(
         record_id,
         definition,
         row.number,
         record.generation,
-        content(stores, record_id, row.object_version, row.object_digest),
+        opened(stores, content(stores, record_id, row.object_version, row.object_digest)),
         row,
         access_queries.names([row.person]).get(row.person, ""),
         may(actor, "edit", record.ledger_id),
@@ -74,7 +81,7 @@ def show(stores: Stores, actor: Actor, record_id: str, number: int | None = None
 
 def history(stores: Stores, actor: Actor, record_id: str) -> list[Change]:
     """What has happened to a record, oldest first."""
-    record = _visible(actor, record_id)
+    record = visible(actor, record_id)
     note_alone(stores, actor, "history_viewed", ledger=record.ledger_id, record=record_id)
     why = {
         row.number: content(stores, record_id, row.object_version, row.object_digest).body["made"]["why"]
@@ -106,7 +113,19 @@ def page_image(stores: Stores, actor: Actor, record_id: str, page: int, size: st
     note_alone(
         stores, actor, "page_viewed", ledger=record.ledger_id, record=record_id, data={"page": page, "size": size}
     )
-    image = ensured(stores, newest(stores, record)).get(f"{size}-{page:04}.jpg")
+    read = newest(stores, record)
+    if page > len(read.body["pages"]):
+        raise unknown_record()
+    if "under" in read.body["pages"][page - 1]:
+        try:
+            return unkept(stores, read, page - 1)[f"{size}-{page:04}.jpg"]
+        except KeysMissing as error:
+            raise NotFound(
+                "このページは、項目とともに廃棄済みです。",
+                "This page has been destroyed together with an item.",
+                code="page.destroyed",
+            ) from error
+    image = ensured(stores, read).get(f"{size}-{page:04}.jpg")
     if image is None:
         raise unknown_record()
     return image
@@ -118,7 +137,9 @@ def snippet(stores: Stores, actor: Actor, record_id: str, item: str) -> bytes:
     if record is None or record.state != "waiting" or record.ledger_id not in ledgers(actor, "settle"):
         raise unknown_record()
     note_alone(stores, actor, "snippet_viewed", ledger=record.ledger_id, record=record_id, data={"item": item[:64]})
-    image = ensured(stores, newest(stores, record)).get(f"snippet-{item}.png")
+    read = newest(stores, record)
+    row = next((row for row in read.body["items"] if row["item"] == item and is_alone(row)), None)
+    image = ensured(stores, read).get(f"snippet-{item}.png") if row is None else snippet_alone(stores, read, row)
     if image is None:
         raise NotFound("この項目の画像はありません。", "There is no picture of this item.", code="snippet.not_found")
     return image
@@ -133,7 +154,8 @@ def values_as_read(shown: Shown) -> list[Mapping[str, Any]]:
     ]
 
 
-def _visible(actor: Actor, record_id: str) -> Record:
+def visible(actor: Actor, record_id: str) -> Record:
+    """A sealed record whose ledger the actor may view."""
     record = queries.record(record_id)
     if record is None:
         raise unknown_record()

@@ -140,10 +140,23 @@ def _code(survey: PageSurvey) -> tuple[SheetCode | None, str]:
 
 
 @dataclass(frozen=True)
-class CapturedPage:
-    """A page side in a span: the sheet it is, what it is, and where its encrypted original stands in the object.
+class WholePage:
+    """A page as it was scanned, of which people see a masked one: where it stands, under the keys of which items, and the SHA-256 (hex)
+    of its bytes.
+    """
 
-    `digest`: SHA-256 (hex) of the bytes as scanned. `reason`: why a person must look at it, or "".
+    path: str
+    media_type: str
+    digest: str
+    under: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CapturedPage:
+    """A page side in a span: the sheet it is, what it is, and where its encrypted image stands in the object.
+
+    `digest`: SHA-256 (hex) of the image's bytes. `reason`: why a person must look at it, or "". `under`: items under whose keys it lies, since
+    nobody knows where on it they stand; none for the record's key. `whole`: this page is masked, and that one is not.
     """
 
     sheet: int
@@ -156,6 +169,13 @@ class CapturedPage:
     kind: str
     blank: bool
     reason: str = ""
+    under: tuple[str, ...] = ()
+    whole: WholePage | None = None
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where its images stand in the object."""
+        return (self.path,) if self.whole is None else (self.path, self.whole.path)
 
 
 @dataclass(frozen=True)

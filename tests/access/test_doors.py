@@ -13,10 +13,12 @@ from django.urls import URLPattern, URLResolver
 
 from access.decide import ACTIONS, Action, ledgers, may, require
 from access.doors import COMMANDS, ROUTES
-from cli.main import command, daicho
+from cli.main import command, daicho, load_commands
 from core.errors import NotFound, NotPermitted
+from records.attachments import attach, detach, read
 from records.batches import balance, close_batch, list_batches, place_in_queue, waiting_cases
 from records.capture import edit, refuse, settle
+from records.export import export
 from records.find import find
 from records.found import define, people, save_person, visible_ledgers
 from records.indexing import feed
@@ -46,7 +48,7 @@ def routes(patterns: list[Any]) -> Iterator[str | None]:
 
 
 def test_every_command_has_a_decision() -> None:
-    importlib.import_module("cli.commands")
+    load_commands()
     assert sorted(commands(daicho)) == sorted(COMMANDS)
     assert set(COMMANDS.values()) <= DECISIONS
 
@@ -117,6 +119,10 @@ def test_a_world_with_a_hidden_record_looks_like_one_without(worlds: House) -> N
         (sealed, "r-" + "a" * 26, lambda record: show(stores, outsider, record, 7)),
         (sealed, "r-" + "a" * 26, lambda record: history(stores, outsider, record)),
         (sealed, "r-" + "a" * 26, lambda record: page_image(stores, outsider, record, 1, "view")),
+        (sealed, "r-" + "a" * 26, lambda record: attach(stores, outsider, record, 1, [], "y", Path())),
+        (sealed, "r-" + "a" * 26, lambda record: detach(stores, outsider, record, 1, [], "y")),
+        (sealed, "r-" + "a" * 26, lambda record: read(stores, outsider, record, "attachment-" + "a" * 26)),
+        (sealed, "r-" + "a" * 26, lambda record: export(stores, outsider, record, Path("/nowhere-at-all"))),
         (sealed, "r-" + "a" * 26, lambda record: edit(stores, outsider, record, 1, {"name": "x"}, "y")),
         (sealed, "r-" + "a" * 26, lambda record: edit(stores, outsider, record, 9, {"strange": "x"}, "")),
         (waiting, "r-" + "a" * 26, lambda record: page_image(stores, outsider, record, 1, "view")),
@@ -210,6 +216,9 @@ UNKNOWN = {"record": "r-" + "a" * 26, "batch": "b-" + "a" * 26, "ledger": "no-su
 GUARDED: dict[str, tuple[str, tuple[str | Path, ...]]] = {
     "record show": ("record", ("record", "show", "{}")),
     "record history": ("record", ("record", "history", "{}")),
+    "record attach": ("record", ("record", "attach", "{}", BATCH / "03-dv-support.jpg", "--why", "x")),
+    "record detach": ("record", ("record", "detach", "{}", "attachment-x", "--why", "x")),
+    "record export": ("record", ("record", "export", "{}", "/nowhere-at-all")),
     "batch show": ("batch", ("batch", "show", "{}")),
     "batch close": ("batch", ("batch", "close", "{}")),
     "queue": ("batch", ("queue", "--batch", "{}")),

@@ -8,6 +8,7 @@ import pytest
 
 from core.errors import Busy, NotReady, StorageFull, Unreachable
 from records import indexing, queries
+from records.capture import edit
 from records.found import define
 from records.indexing import feed, write_through
 from search.memory import MemoryIndex
@@ -90,3 +91,24 @@ def test_a_damaged_record_does_not_keep_the_others_from_being_found(house: House
     write_through(replace(house.stores, index=index))
     assert index.count() == len(records) - 1
     assert index.upto() == queries.last_entry()[0]
+
+
+def test_a_long_journal_is_looked_at_in_windows(
+    house: House, records: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each record once, by its newest entry, however many windows lie between its first and its last."""
+    edit(house.stores, house.officer, records[0], 1, {"name": "山本"}, "誤り")
+    edit(house.stores, house.officer, records[2], 1, {"name": "山本"}, "誤り")
+    newest, _ = queries.last_entry()
+    whole, upto = queries.outbox(0)
+    assert (sorted(record for record, _ in whole), upto) == (sorted(records), newest)
+    monkeypatch.setattr(queries, "WINDOW", 3)
+    monkeypatch.setattr(indexing, "QUIET", 3)
+    walked, after = [], 0
+    while after < newest:
+        some, after = queries.outbox(after)
+        walked += some
+    assert walked == whole
+    stores = replace(house.stores, index=MemoryIndex())
+    assert write_through(stores) == len(records)
+    assert stores.index.upto() == newest and stores.index.count() == len(records) + 2
