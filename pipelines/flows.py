@@ -1,4 +1,4 @@
-"""Prefect flows over the functions of this package: `ingest-batch`, `fixity-check`, `reindex`. When, again, and on which machine; never what.
+"""Prefect flows over the functions of this package: `ingest-batch`, `fixity-check`, `extend-locks`, `reindex`. When, again, and on which machine; never what.
 
 Nothing else imports this module, and it imports nothing that needs a catalogue before an installation is opened. The flows keep no truth: what was
 sealed stands in the journal, and a run that died is followed by the same run again. Results are not persisted.
@@ -25,6 +25,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed, Failed
 from prefect.tasks import Task
 
+from core import logs
 from core.errors import DaichoError
 from core.settings import Settings, load
 
@@ -83,6 +84,7 @@ def _attempt(work: Callable[[], Any]) -> Any:
     try:
         return work()
     except Exception as error:
+        logs.raised(error)
         raise Stopped(error) from None
 
 
@@ -198,22 +200,25 @@ def ingest_batch(
 
 
 @flow(name="fixity-check", persist_result=False)
-def fixity_check(data: str = "") -> State[None]:
+def fixity_check(data: str = "", within: int = 0, rate: float = 0.0) -> State[None]:
     """保管庫を1バイト残らず確かめます / Read every byte of the store, as `daicho verify` does; Failed when something is wrong.
 
     Args:
         data: the data folder; that of the worker's environment (`DAICHO_DATA`) when empty.
+        within: (days) read only as much as is due today, so that all is read in so many days; 0 for all at once.
+        rate: MB a second at most, 0 for as many as come.
     """
     tell = _Progress("fixity-check")
 
     def verified() -> Verified:
-        total = len({object_id for object_id, _, _ in queries.pins()})
-        return verify(stores, lambda done: tell("verify", done, total))
+        # What a run that died has read is not read again when this one comes after it.
+        speed = Speed(settings.jobs, rate * 1e6)
+        return verify_installation(settings, stores, speed, resume=True, within=within, progress=tell)
 
     try:
-        _, stores = _step("open", partial(_opened, data, index=False))
-        from records import queries
-        from records.check import Verified, verify
+        settings, stores = _step("open", partial(_opened, data, index=False))
+        from pipelines.verification import Speed, verify_installation
+        from records.check import Verified
 
         result = _step("verify", verified)
     except Stopped as stopped:
@@ -225,7 +230,46 @@ def fixity_check(data: str = "") -> State[None]:
             message=f"問題が {len(result.findings)} 件あります。`daicho verify` で場所を確かめてください / "
             f"{len(result.findings)} findings; `daicho verify` says where: {codes}"
         )
-    return Completed(message=f"{result.objects} objects, {result.files} files, {result.bytes} bytes, nothing wrong")
+    part = "" if result.whole else "a part of the round: "
+    return Completed(
+        message=f"{part}{result.objects} objects, {result.files} files, {result.bytes} bytes, nothing wrong"
+    )
+
+
+@flow(name="extend-locks", persist_result=False)
+def extend_locks(data: str = "") -> State[None]:
+    """ロックのうち今日の分を延ばします / Lengthen the locks whose turn it is, as `daicho locks extend` does; Failed when one could not be, or is about to end.
+
+    Args:
+        data: the data folder; that of the worker's environment (`DAICHO_DATA`) when empty.
+    """
+    tell = _Progress("extend-locks")
+
+    def asked() -> Ending:
+        found = ending_locks(stores, settings, all_of_them=False)
+        if found.alarm:
+            raise found.alarm
+        return found
+
+    try:
+        settings, stores = _step("open", partial(_opened, data, index=False))
+        from records.locks import Ending, ending_locks
+        from records.locks import extend_locks as lengthen
+
+        done = _step("extend", partial(lengthen, stores, settings, tell))
+        found = _step("ask", asked)
+    except Stopped as stopped:
+        return Failed(message=str(stopped))
+    if done.failed:
+        counted = Counter(finding.code for finding in done.failed)
+        codes = ", ".join(f"{code} × {count}" for code, count in sorted(counted.items()))
+        return Failed(
+            message=f"{len(done.failed)} 件のロックを延ばせませんでした。`daicho locks extend` で確かめてください / "
+            f"{len(done.failed)} could not be locked; `daicho locks extend` says which: {codes}"
+        )
+    return Completed(
+        message=f"{done.due} of {done.objects} objects, {done.lengthened} files until {done.until[:10]}; the first lock asked ends {found.soonest[:10]}"
+    )
 
 
 @flow(name="reindex", persist_result=False)

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import DaichoError, KeysMissing
-from core.settings import Settings
+from core.settings import FolderSettings, S3Settings, Settings
 from ingest.pages import LimitedPageSource
+from pipelines.backups import keys_until, last_backup
+from pipelines.verification import last_verification
 from records import queries
+from records.audit import newest_kept
 from records.check import catalogue_digest
+from records.locks import ending_locks
 from records.stores import Stores
 from wiring import catalogue
 from wiring.engines import open_index, store_id
@@ -55,8 +59,15 @@ def ask_engines(settings: Settings) -> list[EngineState]:
 def engine_names(settings: Settings) -> tuple[str, str, str]:
     """Engine and address of store, catalogue and index, without passwords."""
     store, rows, index = settings.store_engine, settings.catalogue_engine, settings.index_engine
+    match store:
+        case S3Settings():
+            place = f"s3 {store.endpoint}/{store.bucket}"
+        case FolderSettings():
+            place = f"filesystem, read only: {store.path}"
+        case None:
+            place = "filesystem"
     return (
-        f"s3 {store.endpoint}/{store.bucket}" if store else "filesystem",
+        place,
         f"postgresql {rows.host}:{rows.port}/{rows.database}" if rows else "sqlite",
         f"elasticsearch {index.url}" if index else "tantivy",
     )
@@ -77,15 +88,35 @@ def inform(settings: Settings, stores: Stores) -> dict[str, Any]:
         "engine": described.get("engine", ""),
         "layout": described.get("layout", ""),
         "worm": described.get("worm", ""),
+        "probed": described.get("probed", ""),
+        "locks": _locks(settings, stores),
         "decoder": decoder,
         "catalogue": engine_names(settings)[1],
         "index": engine_names(settings)[2],
         "database": queries.integrity(),
         "digest": catalogue_digest(),
         "entries": entries,
+        "signed": kept.said.size if (kept := newest_kept()) else 0,
         "segments": queries.last_segment().number,
         "last_entry_at": last_at,
         "index_documents": stores.index.count(),
         "index_upto": stores.index.upto(),
         "tables": queries.counts(),
+        "verified": last_verification(settings),
+        "backup": last_backup(settings),
+        "keys_until": until.isoformat() if (until := keys_until(settings)) else "",
+    }
+
+
+def _locks(settings: Settings, stores: Stores) -> dict[str, Any]:
+    """When locks were last lengthened and when the first of those asked ends; empty for a store without locks."""
+    if stores.locks is None:
+        return {}
+    found = ending_locks(stores, settings, all_of_them=False)
+    return {
+        "extended": found.extended,
+        "asked": found.asked,
+        "soonest": found.soonest,
+        "short": len(found.short),
+        "alarm": found.alarm.code if found.alarm else "",
     }

@@ -27,6 +27,7 @@ from ingest.form import Form
 from ingest.pool import run
 from pipelines.reading import Context, Surveyed, Task, read_span, reading_context, survey_context, survey_file
 from records import queries
+from records.alone import key_of
 from records.batches import NewSheet, open_batch
 from records.capture import refuse_sheets, seal_spans
 from records.content import mark
@@ -360,21 +361,31 @@ def _read(
 
 
 def _with_keys(stores: Stores, tasks: Sequence[Task]) -> Iterator[Task]:
-    """The tasks, each with the recipient of its key; keys are made durable a window at a time, before any sheet is read under them."""
+    """The tasks, each with the recipients of its keys; keys are made durable a window at a time, before any sheet is read under them."""
+    alone = {ledger: definition_of(ledger)[0].alone for ledger in {task.ledger for task in tasks}}
     queue = iter(tasks)
     while window := list(islice(queue, WINDOW)):
-        for task, key in zip(window, stores.keys.create([task.record for task in window]), strict=True):
+        wanted = [
+            key for task in window for key in (task.record, *(key_of(task.record, item) for item in alone[task.ledger]))
+        ]
+        keys = {key.id: key.recipient for key in stores.keys.create(wanted)}
+        for task in window:
             task.folder.mkdir(parents=True, exist_ok=True)
             used = {sheet.side.file for sheet in task.span.sheets}
-            yield replace(task, recipient=key.recipient, files={name: task.files[name] for name in used})
+            yield replace(
+                task,
+                recipient=keys[task.record],
+                files={name: task.files[name] for name in used},
+                alone={item: keys[key_of(task.record, item)] for item in alone[task.ledger]},
+            )
 
 
 def _collected(task: Task, result: Captured) -> Captured:
     """The worker's result with the encrypted bytes it left in scratch."""
     files = {}
-    for page in result.pages:
-        place = task.folder / f"{task.record}.{page.path}"
-        files[page.path] = place.read_bytes()
+    for path in (path for page in result.pages for path in page.paths):
+        place = task.folder / f"{task.record}.{path}"
+        files[path] = place.read_bytes()
         place.unlink()
     place = task.folder / f"{task.record}.derived"
     derived = place.read_bytes()

@@ -19,6 +19,7 @@ from core.settings import (
     ENGINES_NOTE,
     FILE,
     ElasticsearchSettings,
+    FolderSettings,
     PostgresSettings,
     S3Settings,
     Settings,
@@ -91,6 +92,8 @@ def _where(settings: Settings, name: str) -> tuple[str, ...]:
     match getattr(settings, f"{name}_engine"):
         case S3Settings(endpoint=endpoint, bucket=bucket):
             return (endpoint, bucket)
+        case FolderSettings(path=path):
+            return (path,)
         case PostgresSettings(host=host, port=port, database=database):
             return (host, str(port), database)
         case ElasticsearchSettings(url=url, name=index):
@@ -151,7 +154,7 @@ def _arrive(journey: _Journey) -> _Arrived:
     if "catalogue" in journey.moved:
         # Nobody else may be there; and should this be the source's own database under another name, its lock is ours already.
         catalogue.hold(target, alone=True)
-        give_way(target, journey.store)
+        give_way(target, journey.store, engines.open_store(target).journal)
         stores = open_installation(target, fresh=True, index=False)
         fold_all(stores)
         for person, password in journey.passwords.items():
@@ -161,8 +164,8 @@ def _arrive(journey: _Journey) -> _Arrived:
         stores = open_installation(target, held=True, index=False)
     if "index" in journey.moved:
         records = reindex(target, stores)
-    if stores.locks is not None and target.store_engine is not None:
-        extend_locks(stores, target.store_engine.lock_days)  # what was copied first may have waited for long
+    if stores.locks is not None and isinstance(target.store_engine, S3Settings):
+        extend_locks(stores, target)  # what was copied first may have waited for long
     return _Arrived(catalogue_digest(), len(verify(stores).findings), records)
 
 

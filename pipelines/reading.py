@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -18,6 +18,7 @@ from core.settings import Settings
 from ingest.codes import CodeReaders
 from ingest.form import Form, PageSurvey, SheetReading
 from ingest.geometry import Registration, recognise, register
+from ingest.masking import masked
 from ingest.pages import LimitedPageSource, survey_page
 from ingest.pictures import pictures
 from ingest.port import Pixels, ScannedPage, TextReader
@@ -25,7 +26,7 @@ from ingest.readers import PaddleReader, available_readers
 from ingest.sheet import read_sheet
 from ingest.wholepage import alto, read_page
 from records.archive import pack
-from records.spans import Captured, CapturedPage, Span, SpanSheet
+from records.spans import Captured, CapturedPage, Span, SpanSheet, WholePage
 from storage.cipher import decrypt, encrypt
 from storage.durable import writing
 from storage.port import Pin
@@ -44,7 +45,10 @@ class Surveyed:
 
 @dataclass(frozen=True)
 class Task:
-    """A case to be read: what travels to a worker. No image does."""
+    """A case to be read: what travels to a worker. No image does.
+
+    `alone`: the ledger's items that must be destroyable alone, each with the recipient of its key.
+    """
 
     batch: str
     record: str
@@ -54,6 +58,7 @@ class Task:
     numbers: tuple[int, ...]
     files: Mapping[str, Path]
     folder: Path
+    alone: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -115,9 +120,6 @@ def read_span(context: Context, task: Task) -> Captured:
                 "The file changed while it was being read. Bring it in again when it is complete.",
                 code="file.changed",
             )
-        path = f"page-{index + 1:04}.age"
-        with writing():
-            (task.folder / f"{task.record}.{path}").write_bytes(encrypt(scanned.original, task.recipient))
         reason = sheet.reason
         placed: tuple[Form, Registration] | None = None
         if sheet.kind == "form" and context.forms[task.ledger]:
@@ -131,22 +133,23 @@ def read_span(context: Context, task: Task) -> Captured:
                 placed, reading, reason = None, None, reason or "not_read"
             if placed is None:
                 reason = reason or "unknown_form"
-        doubtful = [item for item in reading.items if item.reason] if placed and reading else []
-        made |= pictures(scanned, index, placed, doubtful)
-        pages.append(
-            CapturedPage(
-                number,
-                path,
-                scanned.media_type,
-                survey.digest,
-                survey.width,
-                survey.height,
-                scanned.dpi,
-                sheet.kind,
-                survey.blank,
-                reason,
-            )
+        page = CapturedPage(
+            number,
+            f"page-{index + 1:04}.age",
+            scanned.media_type,
+            survey.digest,
+            survey.width,
+            survey.height,
+            scanned.dpi,
+            sheet.kind,
+            survey.blank,
+            reason,
         )
+        page, seen = _kept(context, task, page, scanned, placed)
+        if seen is not None:
+            items = [item for item in reading.items if item.reason and item.item not in task.alone] if reading else []
+            made |= pictures(seen, index, placed, items if placed else [])
+        pages.append(page)
     with writing():
         (task.folder / f"{task.record}.derived").write_bytes(encrypt(pack(made), task.recipient))
     if reading is None:
@@ -165,6 +168,42 @@ def read_span(context: Context, task: Task) -> Captured:
         reading.rotation,
         form_page,
     )
+
+
+def _kept(
+    context: Context, task: Task, page: CapturedPage, scanned: ScannedPage, placed: tuple[Form, Registration] | None
+) -> tuple[CapturedPage, ScannedPage | None]:
+    """The page encrypted into scratch, whole or whole and masked, and what others than those who settle may see of it.
+
+    Where the items that must be destroyable alone stand on the page, the form says; without one nobody knows, and nothing of it is shown.
+    """
+    alone = tuple(task.alone)
+    if placed is not None:
+        form, registration = placed
+        zones = [zone for zone in form.zones if zone.item in task.alone]
+        alone = tuple(item for item in alone if item in {zone.item for zone in zones})
+        if zones:
+            blank = next(image for each, image in context.forms[task.ledger] if each.id == form.id)
+            over = masked(scanned, zones, registration.matrix, blank)
+            whole = WholePage(page.path, page.media_type, page.digest, alone)
+            _put(task, whole.path, scanned.original, alone)
+            path = page.path.replace(".age", "-masked.age")
+            _put(task, path, over.original, ())
+            digest = hashlib.sha256(over.original).hexdigest()
+            return replace(page, path=path, media_type=over.media_type, digest=digest, whole=whole), over
+    elif alone and page.kind not in ("cover", "separator"):
+        _put(task, page.path, scanned.original, alone)
+        return replace(page, under=alone), None
+    _put(task, page.path, scanned.original, ())
+    return page, scanned
+
+
+def _put(task: Task, path: str, data: bytes, under: tuple[str, ...]) -> None:
+    """Encrypt a page into scratch: under the keys of these items, the first of them outermost, or under the record's."""
+    for recipient in [task.alone[item] for item in reversed(under)] or [task.recipient]:
+        data = encrypt(data, recipient)
+    with writing():
+        (task.folder / f"{task.record}.{path}").write_bytes(data)
 
 
 def _read_form(context: Context, scanned: ScannedPage, placed: tuple[Form, Registration]) -> SheetReading:
@@ -187,12 +226,12 @@ def _placed(
 
 @dataclass(frozen=True)
 class PagesTask:
-    """A record's pages to read: (logical path, media type) of each, under a pin, with the secret of its key."""
+    """A record's pages to read: (number from 1, logical path, media type) of each, under a pin, with the secret of its key."""
 
     record: str
     pin: Pin
     secret: str
-    pages: tuple[tuple[str, str], ...]
+    pages: tuple[tuple[int, str, str], ...]
 
 
 @dataclass
@@ -209,11 +248,11 @@ def read_pages(context: PagesContext, task: PagesTask) -> dict[str, bytes]:
     """`text-NNNN.xml` (ALTO 4.4) of every page of a record. Runs in a worker."""
     objects = open_objects(context.settings)
     made = {}
-    for index, (path, media_type) in enumerate(task.pages, 1):
+    for number, path, media_type in task.pages:
         scanned = context.source.decode(decrypt(objects.read(task.pin, path), task.secret), media_type)
         text = read_page(scanned.pixels, context.reader)
         height, width = scanned.pixels.shape[:2]
-        made[f"text-{index:04}.xml"] = alto(text, width, height, scanned.dpi)
+        made[f"text-{number:04}.xml"] = alto(text, width, height, scanned.dpi)
     return made
 
 

@@ -76,13 +76,19 @@ def _read(
 
 
 def _has_text(stores: Stores, record: Record) -> bool:
-    return queries.page_text(record.id) is not None and any(
-        name.startswith("text-") for name in derived(stores, record.id)
+    text = queries.page_text(record.id)
+    return text is not None and (
+        text.pages == 0 or any(name.startswith("text-") for name in derived(stores, record.id))
     )
 
 
 def _tasks(stores: Stores, records: Sequence[Record]) -> Iterator[PagesTask]:
     for record in records:
         read = newest(stores, record)
-        pages = tuple((page["path"], page["media_type"]) for page in read.body["pages"])
+        # Masked pages, never whole ones; what lies under keys of items is read by nobody but who settles it.
+        pages = tuple(
+            (number, page["path"], page["media_type"])
+            for number, page in enumerate(read.body["pages"], 1)
+            if "under" not in page
+        )
         yield PagesTask(record.id, read.pin, stores.keys.get(record.id).secret, pages)

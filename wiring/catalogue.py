@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management import call_command
+from django.db import connection
 
 from core.settings import Settings
+from storage.durable import flush_folder
 
 
 def django_database(settings: Settings) -> dict[str, Any]:
@@ -87,6 +89,14 @@ def create(settings: Settings) -> None:
         call_command("migrate", verbosity=0)
 
 
+def up_to_date() -> bool:
+    """Has the catalogue in use every table as this version makes it?"""
+    from django.db.migrations.executor import MigrationExecutor
+
+    executor = MigrationExecutor(connection)
+    return not executor.migration_plan(executor.loader.graph.leaf_nodes())
+
+
 def hold(settings: Settings, alone: bool) -> None:
     """Tell processes on other machines that this one uses the catalogue, until it ends; a file is held with its folder.
 
@@ -103,7 +113,10 @@ def hold(settings: Settings, alone: bool) -> None:
 
 
 def set_aside(settings: Settings) -> None:
-    """Move the catalogue out of the way of a rebuild; what a broken-off rebuild left is dropped, and what it had set aside stays aside."""
+    """Move the catalogue out of the way of a rebuild; what a broken-off rebuild left is dropped, and what it had set aside stays aside.
+
+    Where there is none, an empty one lies aside: until `drop_aside` it tells that what is being made is not whole.
+    """
     if settings.catalogue_engine is not None:
         from wiring.postgresql.server import set_aside as in_server
 
@@ -117,8 +130,11 @@ def set_aside(settings: Settings) -> None:
             settings.catalogue.unlink()
         else:
             settings.catalogue.replace(aside)
+    elif not aside.exists():
+        aside.touch(0o600)
     for suffix in ("-wal", "-shm"):
         settings.catalogue.with_name(settings.catalogue.name + suffix).unlink(missing_ok=True)
+    flush_folder(settings.data)
 
 
 def carry_credentials(settings: Settings) -> int:
@@ -141,6 +157,7 @@ def drop_aside(settings: Settings) -> None:
         return
     for suffix in ("-wal", "-shm", ""):  # reading it made the first two
         _aside(settings).with_name(_aside(settings).name + suffix).unlink(missing_ok=True)
+    flush_folder(settings.data)  # a power cut must not bring back the sign that it is not whole
 
 
 def _credentials_aside(settings: Settings) -> list[tuple[str, str]]:

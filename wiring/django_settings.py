@@ -20,6 +20,7 @@ ALLOWED_HOSTS = [
 ]
 INSTALLED_APPS = ["django.contrib.sessions", "wiring.apps.AccessApp", "wiring.apps.RecordsApp", "wiring.apps.WebApp"]
 DATABASES = {"default": django_database(_settings)}
+SCRATCH = _settings.scratch
 USE_TZ = True
 TIME_ZONE = "Asia/Tokyo"
 LANGUAGE_CODE = _settings.language
@@ -27,6 +28,7 @@ USE_I18N = False
 
 ROOT_URLCONF = "web.urls"
 MIDDLEWARE = [
+    "web.middleware.RequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "web.middleware.HeadersMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -51,4 +53,5 @@ X_FRAME_OPTIONS = "DENY"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2**21
+FILE_UPLOAD_HANDLERS = ["web.uploads.Spool"]
 LOGGING_CONFIG = None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import Busy
-from core.settings import Settings
+from core.settings import FolderSettings, S3Settings, Settings
 from search.port import SearchIndex
 from storage.copying import Side
 from storage.filesystem import (
@@ -20,7 +20,10 @@ from storage.filesystem import (
 )
 from storage.filesystem import create_store as create_folder
 from storage.filesystem import open_store as open_folder
+from storage.keys import FilesystemKeys
+from storage.mending import FilesystemPlaces, Places
 from storage.port import DerivativeStore, Journal, Locks, ObjectStore
+from storage.readonly import ReadOnlyDerivatives, ReadOnlyJournal, ReadOnlyKeys, ReadOnlyObjects, read_only
 
 
 @dataclass(frozen=True)
@@ -36,52 +39,105 @@ class Store:
 
 def create_store(settings: Settings, store_id: str) -> None:
     """Lay out an empty store; durable on return. `Conflict` (`store.exists`) when one is there."""
-    if settings.store_engine is None:
-        create_folder(settings.store, store_id)
-        return
-    from storage.s3 import create_s3_store
+    match settings.store_engine:
+        case None:
+            create_folder(settings.store, store_id)
+        case FolderSettings():
+            raise read_only()
+        case S3Settings() as where:
+            from storage.s3 import create_s3_store
 
-    create_s3_store(settings.store_engine, store_id)
+            create_s3_store(where, store_id)
 
 
 def store_id(settings: Settings) -> str:
     """The id of the store; `NotReady` (`store.missing` and others) where there is none to be opened."""
-    if settings.store_engine is None:
-        return open_folder(settings.store)
-    from storage.s3 import open_s3_store
+    match settings.store_engine:
+        case None:
+            return open_folder(settings.store)
+        case FolderSettings(path=path):
+            return open_folder(Path(path))
+        case S3Settings() as where:
+            from storage.s3 import open_s3_store
 
-    return open_s3_store(settings.store_engine)
+            return open_s3_store(where)
 
 
 def open_objects(settings: Settings) -> ObjectStore:
     """The object store alone, for workers that only read."""
-    if settings.store_engine is None:
-        return FilesystemObjects(settings.store)
-    from storage.retrying import RetryingObjects
-    from storage.s3 import S3Objects
+    match settings.store_engine:
+        case None:
+            return FilesystemObjects(settings.store)
+        case FolderSettings(path=path):
+            return ReadOnlyObjects(Path(path))
+        case S3Settings() as where:
+            from storage.retrying import RetryingObjects
+            from storage.s3 import S3Objects
 
-    return RetryingObjects(S3Objects(settings.store_engine))
+            return RetryingObjects(S3Objects(where))
+
+
+def open_journal(settings: Settings) -> Journal:
+    """The journal alone, for those who only read it; needs neither keys nor a catalogue."""
+    match settings.store_engine:
+        case None:
+            return ReadOnlyJournal(settings.store)
+        case FolderSettings(path=path):
+            return ReadOnlyJournal(Path(path))
+        case S3Settings() as where:
+            from storage.retrying import RetryingJournal
+            from storage.s3 import S3Journal
+
+            return RetryingJournal(S3Journal(where))
+
+
+def copied_journal(store: Path) -> Journal:
+    """The journal of a store's folder, whoever's it is; only read."""
+    return ReadOnlyJournal(store)
 
 
 def open_store(settings: Settings) -> Store:
     """All ports of the store, what a crash left in it finished."""
     found = store_id(settings)
-    if settings.store_engine is None:
-        objects = FilesystemObjects(settings.store)
-        objects.heal()
-        return Store(found, objects, FilesystemJournal(settings.store), FilesystemDerivatives(settings.store))
-    from storage.retrying import RetryingDerivatives, RetryingJournal, RetryingLocks, RetryingObjects
-    from storage.s3 import S3Derivatives, S3Journal, S3Objects
+    match settings.store_engine:
+        case None:
+            objects = FilesystemObjects(settings.store)
+            objects.heal()
+            return Store(found, objects, FilesystemJournal(settings.store), FilesystemDerivatives(settings.store))
+        case FolderSettings(path=path):
+            root = Path(path)
+            return Store(found, ReadOnlyObjects(root), ReadOnlyJournal(root), ReadOnlyDerivatives(root))
+        case S3Settings() as where:
+            from storage.retrying import RetryingDerivatives, RetryingJournal, RetryingLocks, RetryingObjects
+            from storage.s3 import S3Derivatives, S3Journal, S3Objects
 
-    where = settings.store_engine
-    sealed = S3Objects(where)
-    return Store(
-        found,
-        RetryingObjects(sealed),
-        RetryingJournal(S3Journal(where)),
-        RetryingDerivatives(S3Derivatives(where)),
-        RetryingLocks(sealed),
-    )
+            sealed = S3Objects(where)
+            return Store(
+                found,
+                RetryingObjects(sealed),
+                RetryingJournal(S3Journal(where)),
+                RetryingDerivatives(S3Derivatives(where)),
+                RetryingLocks(sealed),
+            )
+
+
+def open_places(settings: Settings) -> Places:
+    """The store as files, past its ports, for what does not open and for putting files back."""
+    match settings.store_engine:
+        case None:
+            return FilesystemPlaces(settings.store)
+        case FolderSettings(path=path):
+            return FilesystemPlaces(Path(path))
+        case S3Settings() as where:
+            from storage.mending_s3 import S3Places
+
+            return S3Places(where)
+
+
+def open_keys(settings: Settings, store: str) -> FilesystemKeys:
+    """The keys of this store; those of a store that is only read are only read too. Errors as `storage.keys.FilesystemKeys`."""
+    only = isinstance(settings.store_engine, FolderSettings)
+    return ReadOnlyKeys(settings.keys, store) if only else FilesystemKeys(settings.keys, store)
 
 
 def side(store: Store) -> Side:

@@ -13,18 +13,21 @@ from django.db import DatabaseError
 
 from access.signin import require_login_form
 from core.clock import SystemClock
-from core.errors import Busy, Conflict, DaichoError, NotReady
+from core.errors import Busy, Conflict, DaichoError, DigestMismatch, KeysMissing, NotFound, NotReady
 from core.ids import RandomIds
 from core.settings import FILE, TEMPLATE, Settings, engines_toml
 from records import queries
+from records.found import MARKS_KEY
 from records.indexing import feed
 from records.operation import catch_up
+from records.rebuild import require_same_history
 from records.stores import Stores
 from search.memory import MemoryIndex
 from storage.durable import write_new, writing
 from storage.keys import FilesystemKeys, create_keys, store_of_keys
+from storage.port import Journal
 from wiring import catalogue
-from wiring.engines import create_store, open_index, open_store, store_id
+from wiring.engines import create_store, open_index, open_keys, open_store, store_id
 
 
 def create(settings: Settings, person: str) -> Stores:
@@ -35,7 +38,7 @@ def create(settings: Settings, person: str) -> Stores:
     """
     for folder in (settings.data, settings.keys):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise _taken(folder)
+            raise taken(folder)
     require_login_form(person)
     catalogue.check_server(settings)
     catalogue.check_owner(settings)
@@ -46,7 +49,7 @@ def create(settings: Settings, person: str) -> Stores:
         settings.data.mkdir(parents=True, exist_ok=True)
         settings.data.chmod(0o700)
     if not write_settings(settings, person):
-        raise _taken(settings.data)  # somebody else began here a moment ago: nothing of it may be removed below
+        raise taken(settings.data)  # somebody else began here a moment ago: nothing of it may be removed below
     try:
         with writing():
             open_index(settings, made)
@@ -61,7 +64,8 @@ def create(settings: Settings, person: str) -> Stores:
     return open_installation(settings, fresh=True)
 
 
-def _taken(folder: Path) -> Conflict:
+def taken(folder: Path) -> Conflict:
+    """The answer where a folder was to be empty."""
     return Conflict(
         f"フォルダー {folder} は空ではありません。空のフォルダーを --data（鍵は --keys）で指定してください。",
         f"The folder {folder} is not empty. Name an empty one with --data (keys: --keys).",
@@ -85,7 +89,7 @@ def write_settings(settings: Settings, person: str) -> bool:
 def opened(settings: Settings) -> tuple[str, FilesystemKeys]:
     """The store's id and its keys, when both are there and belong together; errors as `open_installation`."""
     found = store_id(settings)
-    return found, FilesystemKeys(settings.keys, found)
+    return found, open_keys(settings, found)
 
 
 def named_store(settings: Settings) -> str:
@@ -106,7 +110,8 @@ def hold(settings: Settings, *, alone: bool = False) -> None:
     Raises:
         Busy: (`installation.in_use`) others are using it, or somebody is replacing its catalogue.
     """
-    handle = os.open(settings.data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with writing():
+        handle = os.open(settings.data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -120,17 +125,21 @@ def hold(settings: Settings, *, alone: bool = False) -> None:
     catalogue.hold(settings, alone)
 
 
-def open_installation(settings: Settings, *, fresh: bool = False, held: bool = False, index: bool = True) -> Stores:
+def open_installation(
+    settings: Settings, *, fresh: bool = False, held: bool = False, index: bool = True, suspect: bool = False
+) -> Stores:
     """Open an installation, finish what a crash left unfinished, and give its ports.
 
     Args:
-        fresh: the catalogue does not exist yet and is made empty (a new store, or a rebuild).
+        fresh: the catalogue is being made (a new store, or a rebuild), and is made empty where there is none.
         held: whoever called holds the installation alone already.
         index: open the index too; without it an empty one in memory stands in, for callers that are about to make it anew.
+        suspect: open it too where catalogue and journal contradict each other, for who is about to find out how.
 
     Raises:
         NotReady: there is no installation, or no catalogue (`catalogue.missing`).
-        KeysMissing: the key folder is missing or of another store.
+        Conflict: catalogue and journal contradict each other; as `require_same_history`.
+        KeysMissing, DigestMismatch: the key folder is missing, of another store, damaged (as `FilesystemKeys`) or without its keys (`keys.lost`).
         IndexOutdated: the index must be rebuilt.
     """
     found, keys = opened(settings)
@@ -163,14 +172,37 @@ def open_installation(settings: Settings, *, fresh: bool = False, held: bool = F
         store.locks,
     )
     if fresh:
-        catalogue.create(settings)
-    else:
-        own_catalogue(found)
-        with queries.exclusive():
-            catch_up(stores)
-        if index:
-            feed(stores)
+        if not catalogue.exists(settings):
+            catalogue.create(settings)
+        return stores
+    own_catalogue(found)
+    try:
+        require_same_history(store.journal)
+        _require_keys(keys)
+    except (Conflict, KeysMissing):
+        if not suspect:
+            raise
+        return stores
+    with queries.exclusive():
+        catch_up(stores)
+    if index:
+        feed(stores)
     return stores
+
+
+def _require_keys(keys: FilesystemKeys) -> None:
+    """`KeysMissing` (`keys.lost`) when a founded installation has not even its first key: without keys, whatever is read is taken for destroyed."""
+    try:
+        if queries.municipality() is not None:
+            keys.get(MARKS_KEY)
+    except DigestMismatch:
+        pass  # one damaged key; `daicho verify` names it
+    except KeysMissing as error:
+        raise KeysMissing(
+            "鍵フォルダーに、あるはずの鍵がありません。失われたか、空の控えを指しています。鍵の控えから復元してください。",
+            "The key folder lacks a key that must be there: its keys were lost, or it is an empty copy. Restore it from the backup of the keys.",
+            code="keys.lost",
+        ) from error
 
 
 def own_catalogue(store: str) -> None:
@@ -180,11 +212,36 @@ def own_catalogue(store: str) -> None:
         raise foreign_catalogue()
 
 
-def give_way(settings: Settings, store: str) -> None:
-    """Set the catalogue of this store aside, damaged or not; one of another store stays, with `Conflict` (`catalogue.foreign`)."""
+def goes_on(settings: Settings, store: str, journal: Journal) -> bool:
+    """Has a rebuild been broken off that can go on where it was? What it made must be whole as far as it goes: of this store, of this version's
+    tables, and folded from the journal as it is now; the digest of its last segment says so for all before it.
+    """
+    if not catalogue.unfinished(settings) or not catalogue.exists(settings):
+        return False
+    try:
+        own_catalogue(store)
+        require_same_history(journal)
+        return catalogue.up_to_date()
+    except (Conflict, NotFound, DatabaseError) as error:
+        if isinstance(error, DaichoError) and not isinstance(error, Conflict | NotFound):
+            raise  # a database that does not answer: nothing is known of it
+        return False
+    finally:
+        queries.let_go()
+
+
+def give_way(settings: Settings, store: str, journal: Journal) -> None:
+    """Set the catalogue of this store aside, damaged or not.
+
+    Raises:
+        Conflict: one of another store stays (`catalogue.foreign`), and so does one that contradicts the journal, since it may be all that
+            is left of it (as `require_same_history`).
+    """
     if catalogue.exists(settings):
         try:
             own_catalogue(store)
+            if not catalogue.unfinished(settings):  # else it is half made, and the one before it stood on this journal
+                require_same_history(journal)
         except DaichoError:  # also a database that does not answer: nothing is known of it
             raise
         except DatabaseError:

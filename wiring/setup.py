@@ -6,6 +6,7 @@ import os
 
 import django
 
+from core import logs
 from core.settings import Settings, load
 from ingest.pool import end_with_parent
 
@@ -16,6 +17,7 @@ def set_up(settings: Settings) -> None:
     """Configure Django for the installation; a process serves one installation only."""
     global _served
     _served = settings
+    logs.begin(settings.log)
     os.environ["DJANGO_SETTINGS_MODULE"] = "wiring.django_settings"
     django.setup()
 

@@ -36,7 +36,7 @@ from tests.installed import (
 from tests.machine import need_server
 from tests.servers import build
 from tests.servers.proxy import Proxy
-from tests.servers.running import HOST, PostgresServer, Server, free_port
+from tests.servers.running import HOST, PostgresServer, S3Server, Server, free_port
 
 PREFECT = Path(sys.executable).with_name("prefect")
 
@@ -254,15 +254,16 @@ def test_prefect_stays_in_its_module() -> None:
 def test_deployments(prefect: Prefect) -> None:
     """Each flow once, although deployed twice; one run at a time; nothing of this machine in any."""
     found = {row["name"]: row for row in prefect.ask("/deployments/filter")}
-    assert sorted(found) == ["fixity-check", "ingest-batch", "reindex"]
+    assert sorted(found) == ["extend-locks", "fixity-check", "ingest-batch", "reindex"]
     for row in found.values():
         assert (row["work_pool_name"], row["pull_steps"], row["path"]) == ("daicho", [], None)
         assert row["global_concurrency_limit"]["limit"] == 1
         assert row["job_variables"]["env"]["DO_NOT_TRACK"] == "1"
         assert str(HOUSE) not in json.dumps(row)
     schedules = [(name, each["schedule"]) for name, row in found.items() for each in row["schedules"] if each["active"]]
-    assert [(name, each["cron"], each["timezone"]) for name, each in schedules] == [
-        ("fixity-check", "30 1 * * *", "Asia/Tokyo")
+    assert sorted((name, each["cron"], each["timezone"]) for name, each in schedules) == [
+        ("extend-locks", "0 4 * * *", "Asia/Tokyo"),
+        ("fixity-check", "30 1 * * *", "Asia/Tokyo"),
     ]
 
 
@@ -379,6 +380,20 @@ def test_fixity_check_fails_on_damage(prefect: Prefect, small: Installation, tmp
     assert f"{len(found)} findings" in message and f"{len(found)} 件" in message
     assert all(row["finding"] in message for row in found)
     assert not any(row["object"] in message for row in found)
+
+
+@pytest.mark.slow
+def test_extend_locks(prefect: Prefect, small: Installation, minio: S3Server, tmp_path: Path) -> None:
+    """On a bucket every object has its turn the first time; a store without locks is told at once."""
+    name, message = prefect.ended(prefect.start("extend-locks", data=str(small.data)))
+    assert (name, "[store.no_locks]" in message) == ("Failed", True), message
+    here = copied(small, tmp_path)
+    engines = tmp_path / "engines.toml"
+    engines.write_text(engines_toml(replace(load(here.data, environment={}), store_engine=minio.new())), "utf-8")
+    objects = done("migrate", "--to", engines, data=here.data)[-1]["objects"]
+    (here.data / "locks.json").unlink()
+    name, message = prefect.ended(prefect.start("extend-locks", data=str(here.data)))
+    assert (name, message.startswith(f"{objects} of {objects} objects, ")) == ("Completed", True), message
 
 
 @pytest.mark.slow

@@ -569,7 +569,7 @@ def test_a_backend_killed_within_an_operation(
     last = house.stores.journal.last()
     steps = dict(fold.STEPS)
 
-    def kill(entry: dict[str, Any], personal: Any) -> None:
+    def kill(gathered: fold.Fold, entry: dict[str, Any], personal: Any) -> None:
         superuser.execute("SELECT pg_terminate_backend(%s, 5000)", [backend()])
 
     monkeypatch.setattr(fold, "STEPS", steps | {"batch_listed": kill})

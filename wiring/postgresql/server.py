@@ -227,8 +227,8 @@ def set_aside(where: PostgresSettings) -> None:
     """As `wiring.catalogue.set_aside`; one transaction."""
     with session(where, owner=True) as connection:
         if not _has(connection, SCHEMA):
-            return
-        if _has(connection, ASIDE):  # a rebuild was broken off: what lies here is its unfinished work
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {ASIDE}")
+        elif _there(connection, ASIDE):  # a rebuild was broken off: what lies here is its unfinished work
             connection.execute(f"DROP SCHEMA {SCHEMA} CASCADE")
         else:
             connection.execute(f"ALTER SCHEMA {SCHEMA} RENAME TO {ASIDE}")
@@ -237,7 +237,7 @@ def set_aside(where: PostgresSettings) -> None:
 def aside_exists(where: PostgresSettings) -> bool:
     """As `wiring.catalogue.unfinished`."""
     with session(where) as connection:
-        return _has(connection, ASIDE)
+        return _there(connection, ASIDE)
 
 
 def credentials_aside(where: PostgresSettings) -> list[tuple[str, str]]:
@@ -255,7 +255,12 @@ def drop_aside(where: PostgresSettings) -> None:
         connection.execute(f"DROP SCHEMA IF EXISTS {ASIDE} CASCADE")
 
 
+def _there(connection: Bounded, schema: str) -> bool:
+    return connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", [schema]).fetchone() is not None
+
+
 def _has(connection: Bounded, schema: str) -> bool:
+    """Whether a catalogue lies in the schema."""
     found = connection.execute(
         "SELECT FROM pg_tables WHERE schemaname = %s AND tablename = 'daicho_records_entry'", [schema]
     )
