@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -107,8 +108,11 @@ def person() -> None:
 def person_list(run: Invocation) -> None:
     """人の一覧 / Everybody with their posts."""
     from records.found import people
+    from records.operation import note_alone
 
-    for login, name, posts in people(run.actor):
+    listed = people(run.actor)
+    note_alone(run.stores, run.actor, "people_viewed")
+    for login, name, posts in listed:
         run.out.row({"login": login, "name": name, "posts": posts}, f"{login:<16} {name}  {' '.join(posts)}")
 
 
@@ -182,9 +186,11 @@ def batch() -> None:
 def batch_list(run: Invocation) -> None:
     """バッチの一覧 / Batches with their balance."""
     from records.batches import list_batches
+    from records.operation import note_alone
 
-    assert run.stores
-    for each in list_batches(run.actor):
+    listed = list_batches(run.actor)
+    note_alone(run.stores, run.actor, "batches_viewed")
+    for each in listed:
         _print_balance(run, each, sheets=False)
 
 
@@ -193,9 +199,11 @@ def batch_list(run: Invocation) -> None:
 def batch_show(run: Invocation, batch_id: str) -> None:
     """バッチの紙を一枚ずつ示します / The balance of a batch, every sheet by name with its outcome."""
     from records.batches import balance
+    from records.operation import note_alone
 
-    assert run.stores
-    _print_balance(run, balance(run.actor, batch_id), sheets=True)
+    one = balance(run.actor, batch_id)
+    note_alone(run.stores, run.actor, "batch_viewed", ledger=one.ledger, batch=one.batch)
+    _print_balance(run, one, sheets=True)
 
 
 @command(batch, "close")
@@ -263,9 +271,11 @@ def _print_balance(run: Invocation, one: Any, *, sheets: bool, again: bool = Fal
 def queue(run: Invocation, batch_id: str | None) -> None:
     """人の確認を待っているもの / Cases that wait for a person."""
     from records.batches import waiting_cases
+    from records.operation import note_alone
 
-    assert run.stores
-    for case in waiting_cases(run.actor, batch_id):
+    cases = waiting_cases(run.actor, batch_id)
+    note_alone(run.stores, run.actor, "queue_viewed", batch=batch_id or "")
+    for case in cases:
         items = [
             {"item": each.item, "reason": each.reason, "confidence": each.confidence / 1000} for each in case.items
         ]
@@ -416,11 +426,12 @@ def record() -> None:
 @click.option("--version", "number", type=click.IntRange(1), default=None, help="世代 / generation")
 def record_show(run: Invocation, record_id: str, number: int | None) -> None:
     """記録の中身と保存期間 / A record: its values, pages and retention."""
+    from records.attachments import listed
     from records.show import show, values_as_read
     from records.values import shown
 
     one = show(run.stores, run.actor, record_id, number)
-    rows = values_as_read(one)
+    rows, attachments = values_as_read(one), listed(one.content)
     retention = {
         "state": one.row.retention_state,
         "start": one.row.retention_start,
@@ -439,6 +450,7 @@ def record_show(run: Invocation, record_id: str, number: int | None) -> None:
         "values": {row["item"]: row["value"] for row in rows},
         "items": rows,
         "pages": one.content.body["pages"],
+        "attachments": [asdict(each) for each in attachments],
         "retention": retention,
         "sheets": list(one.sheets),
     }
@@ -449,7 +461,9 @@ def record_show(run: Invocation, record_id: str, number: int | None) -> None:
     for row in rows:
         item = one.ledger.item(row["item"])
         assert item is not None
-        lines.append(f"  {_padded(out.label(row['label']), 20)} {shown(item, row['value'])}")
+        value_line = out.word("（廃棄済み）", "(destroyed)") if "destroyed" in row else shown(item, row["value"])
+        lines.append(f"  {_padded(out.label(row['label']), 20)} {value_line}")
+    lines += [f"  {out.word('添付', 'attached')}  {each.id}  {each.name}  {each.size:,}" for each in attachments]
     lines.append("  " + _retention_line(out, retention))
     out.row(value, "\n".join(lines))
 
@@ -495,11 +509,68 @@ def record_history(run: Invocation, record_id: str) -> None:
 
 
 @command(daicho, "verify")
-def verify(run: Invocation) -> None:
+@click.option(
+    "--store",
+    type=FILES,
+    default=None,
+    help="導入なしに、この保管庫・控えだけを確かめる / only this store or backup, no installation",
+)
+@click.option(
+    "--repair-from",
+    "copy",
+    type=FILES,
+    default=None,
+    help="壊れたもの・欠けたものを、この写しから戻す / put back from this copy what is damaged or missing",
+)
+@click.option("--resume", is_flag=True, help="途中で止まった確認の続きから / go on where a verification was broken off")
+@click.option(
+    "--within",
+    type=click.IntRange(1, 3650),
+    default=None,
+    metavar="DAYS",
+    help="この日数で一巡するように、今日の分だけ / only today's part, so that all is read in so many days",
+)
+@click.option("--jobs", type=click.IntRange(1, 256), default=None, help="並列数 / objects read at a time")
+@click.option(
+    "--rate", type=click.FloatRange(0.001), default=None, metavar="MB", help="毎秒の上限（MB） / MB a second at most"
+)
+def verify(
+    run: Invocation,
+    store: Path | None,
+    copy: Path | None,
+    resume: bool,
+    within: int | None,
+    jobs: int | None,
+    rate: float | None,
+) -> None:
     """保管庫を1バイト残らず確かめます / Read every byte of the store and say what is wrong, and where."""
-    from records.check import verify as check
+    from core.errors import BadInput, StoreDamaged
+    from pipelines.verification import Speed, repair, verify_installation, verify_store, verify_unopened
 
-    result = check(run.unindexed)
+    if sum((store is not None, copy is not None, resume or within is not None)) > 1:
+        raise BadInput(
+            "--store、--repair-from、--resume（または --within）は、どれか一つだけ指定できます。",
+            "Give only one of --store, --repair-from, --resume (or --within).",
+            code="verify.options",
+        )
+    speed = Speed(jobs or run.settings.jobs, (rate or 0.0) * 1e6)
+    repaired: tuple[str, ...] = ()
+    if store is not None:
+        result = verify_store(run.settings, store, speed, run.out.progress)
+    elif copy is not None:
+        mended = repair(run.settings, copy, speed, run.out.progress)
+        repaired, result = mended.places, mended.result
+    else:
+        try:
+            stores = run.suspect
+        except StoreDamaged:
+            result = verify_unopened(run.settings, speed, run.out.progress)
+        else:
+            result = verify_installation(
+                run.settings, stores, speed, resume=resume, within=within or 0, progress=run.out.progress
+            )
+    for place in repaired:
+        run.out.row({"repaired": place}, run.out.word(f"+ 戻しました  {place}", f"+ put back  {place}"))
     for finding in result.findings:
         run.out.row(
             {"finding": finding.code, "object": finding.object_id, "path": finding.path, "detail": finding.detail},
@@ -508,6 +579,7 @@ def verify(run: Invocation) -> None:
     run.out.row(
         {
             "ok": not result.findings,
+            "whole": result.whole,
             "objects": result.objects,
             "files": result.files,
             "bytes": result.bytes,
@@ -518,9 +590,11 @@ def verify(run: Invocation) -> None:
         },
         run.out.word(
             f"オブジェクト {result.objects}、ファイル {result.files}、{result.bytes:,} バイト、記録簿 {result.segments} 区切り、鍵 {result.keys}: "
-            + (f"問題 {len(result.findings)} 件" if result.findings else "問題はありません"),
+            + (f"問題 {len(result.findings)} 件" if result.findings else "問題はありません")
+            + ("" if result.whole else "（一巡の途中です。続きは次の回に）"),
             f"{result.objects} objects, {result.files} files, {result.bytes:,} bytes, {result.segments} journal segments, {result.keys} keys: "
-            + (f"{len(result.findings)} findings" if result.findings else "nothing wrong"),
+            + (f"{len(result.findings)} findings" if result.findings else "nothing wrong")
+            + ("" if result.whole else " (a part of the round; the next run goes on)"),
         ),
     )
     if result.findings:
@@ -528,13 +602,33 @@ def verify(run: Invocation) -> None:
 
 
 @command(daicho, "rebuild")
-def rebuild(run: Invocation) -> None:
-    """目録と索引を保管庫から作り直します / Make catalogue and index again from store and keys."""
+@click.option(
+    "--from",
+    "store",
+    type=FILES,
+    default=None,
+    help="読むだけの保管庫のフォルダー（写し・控えの store）。--data は新しいフォルダー / folder of a store that is only read, a copy or a backup's "
+    "store; --data names a new folder",
+)
+def rebuild(run: Invocation, store: Path | None) -> None:
+    """目録と索引を保管庫から作り直します。止まっても、もう一度で続きから / Make catalogue and index again from store and keys."""
+    from pipelines.rebuild import read_from
     from pipelines.rebuild import rebuild as make_again
 
-    done = make_again(run.settings, run.out.progress)
+    done = make_again(read_from(run.settings, store) if store else run.settings, run.out.progress)
+    for finding in done.findings:
+        run.out.row(
+            {"finding": finding.code, "object": finding.object_id, "path": finding.path, "detail": finding.detail},
+            f"! {finding.code}  {finding.object_id}  {finding.path}  {finding.detail}",
+        )
     run.out.row(
-        {"segments": done.segments, "records": done.records, "texts": done.texts, "passwords": done.passwords},
+        {
+            "segments": done.segments,
+            "records": done.records,
+            "texts": done.texts,
+            "passwords": done.passwords,
+            "findings": len(done.findings),
+        },
         run.out.word(
             f"作り直しました。記録簿 {done.segments} 区切り、索引 {done.records} 件、引き継いだパスワード {done.passwords} 人",
             f"Rebuilt: {done.segments} journal segments, {done.records} records indexed, {done.passwords} passwords carried over",
@@ -545,6 +639,12 @@ def rebuild(run: Invocation) -> None:
             "パスワードは引き継げませんでした。`daicho person password ログイン名` で作り直してください。",
             "No passwords could be carried over. Make new ones with `daicho person password LOGIN`.",
         )
+    if done.findings:
+        run.out.say(
+            f"目録は作れましたが、保管庫か鍵に {len(done.findings)} 件の欠けや傷があります。控えから復元してください。",
+            f"The catalogue is made, but {len(done.findings)} things are missing or damaged in the store or among the keys. Restore them from a backup.",
+        )
+        raise SystemExit(74)
 
 
 @command(daicho, "reindex")
@@ -615,57 +715,53 @@ def migrate(run: Invocation, to: Path | None, embedded: bool) -> None:
     )
 
 
-@daicho.group("locks")
-def locks() -> None:
-    """保管庫のロック / Locks of the store."""
-
-
-@command(locks, "extend")
-def locks_extend(run: Invocation) -> None:
-    """封印済みのもののロックを今日から延ばします。毎日行います / Lengthen the locks of all that is sealed, from today on; for every day."""
-    from records.locks import extend_locks
-
-    days = run.settings.store_engine.lock_days if run.settings.store_engine else 0
-    done = extend_locks(run.unindexed, days, run.out.progress)
-    for finding in done.failed:
-        run.out.row(
-            {"finding": finding.code, "object": finding.object_id, "detail": finding.detail},
-            f"! {finding.code}  {finding.object_id}  {finding.detail}",
-        )
-    run.out.row(
-        {"objects": done.objects, "lengthened": done.lengthened, "until": done.until, "failed": len(done.failed)},
-        run.out.word(
-            f"ロックを {done.until} まで延ばしました。オブジェクト {done.objects}、ファイル {done.lengthened}",
-            f"Locked until {done.until}: {done.objects} objects, {done.lengthened} files lengthened",
-        ),
-    )
-    if done.failed:
-        raise SystemExit(74)
-
-
 @command(daicho, "backup")
 @click.argument("target", type=FILES)
 @click.option("--keys-target", type=FILES, default=None, help="鍵を別に置く先 / where the keys go, apart from the rest")
-def backup(run: Invocation, target: Path, keys_target: Path | None) -> None:
-    """保管庫と鍵の控えを取ります / Copy store and keys to a folder; what is there already is not copied again."""
-    from pipelines.rebuild import back_up
+@click.option("--full", is_flag=True, help="控えも全部読み、傷みを直す / also read the whole copy and mend it")
+def backup(run: Invocation, target: Path, keys_target: Path | None, full: bool) -> None:
+    """保管庫と鍵の控えを取ります / Copy store and keys to a folder or bucket; what is there already is not copied again."""
+    from core.clock import day_in_japan
+    from pipelines.backups import back_up
 
-    report = back_up(run.settings, target, keys_target, run.out.progress)
-    for path in report.damaged:
-        run.out.row({"finding": "backup.damaged", "path": path}, f"! backup.damaged  {path}")
+    report = back_up(run.settings, target, keys_target, run.out.progress, full=full)
+    done, keys = report.store, report.keys
+    for finding in report.damaged:
+        run.out.row(
+            {"finding": "backup.damaged", "object": finding.object_id, "path": finding.path, "detail": finding.detail},
+            f"! backup.damaged  {finding.object_id}  {finding.path}  {finding.detail}",
+        )
+    for key_id in keys.gone:
+        run.out.row(
+            {"finding": "keys.gone", "object": key_id},
+            run.out.word(
+                f"! keys.gone  {key_id}  前の控えにはありました。廃棄したのでなければ、前の控えから戻してください",
+                f"! keys.gone  {key_id}  the copy before has it; unless it was destroyed, bring it back from there",
+            ),
+        )
+    until = day_in_japan(keys.until).isoformat()
     run.out.row(
         {
             "store": report.store_id,
-            "segments": report.segments,
-            "objects": report.objects,
-            "keys": report.keys,
-            "copied": report.copied,
-            "bytes": report.bytes,
-            "damaged": list(report.damaged),
+            "segments": done.segments,
+            "new_segments": done.new_segments,
+            "versions": done.versions,
+            "files": done.files,
+            "bytes": done.bytes,
+            "repaired": report.repaired,
+            "damaged": len(report.damaged),
+            "keys": keys.keys,
+            "keys_copied": keys.copied,
+            "keys_gone": len(keys.gone),
+            "generation": keys.name,
+            "expired": keys.expired,
+            "keys_until": until,
         },
         run.out.word(
-            f"控えを取りました。オブジェクト {report.objects}、記録簿 {report.segments} 区切り、鍵 {report.keys}（今回 {report.copied} ファイル、{report.bytes:,} バイト）",
-            f"Copied: {report.objects} objects, {report.segments} journal segments, {report.keys} keys ({report.copied} files, {report.bytes:,} bytes this time)",
+            f"控えを取りました。記録簿 {done.segments} 区切り（今回 {done.new_segments}）、新しい版 {done.versions}（{done.files} ファイル、{done.bytes:,} バイトを読み返し）、"
+            f"鍵 {keys.keys}（今回 {keys.copied}）\n今日廃棄する鍵が、この保存先の控えから消える日: {until} の次の控え",
+            f"Copied: {done.segments} journal segments ({done.new_segments} new), {done.versions} new versions ({done.files} files, {done.bytes:,} bytes read back), "
+            f"{keys.keys} keys ({keys.copied} copied)\nA key destroyed today is gone from this target with the first backup after {until}",
         ),
     )
     if report.damaged:
@@ -677,24 +773,85 @@ def backup(run: Invocation, target: Path, keys_target: Path | None) -> None:
 @click.option("--keys-source", type=FILES, default=None, help="鍵の控えの場所 / where the copy of the keys lies")
 def restore(run: Invocation, source: Path, keys_source: Path | None) -> None:
     """控えから空のフォルダーへ戻し、目録と索引を作ります / Bring a backup back into empty folders and rebuild."""
-    from pipelines.rebuild import restore as bring_back
+    from pipelines.backups import restore as bring_back
 
     report, done = bring_back(run.settings, source, keys_source, run.out.progress)
+    for finding in report.store.damaged:
+        run.out.row(
+            {"finding": "backup.damaged", "object": finding.object_id, "path": finding.path, "detail": finding.detail},
+            f"! backup.damaged  {finding.object_id}  {finding.path}  {finding.detail}",
+        )
+    told = {finding.object_id for finding in report.store.damaged}
+    lacking = [finding for finding in done.findings if finding.object_id not in told]  # a key, for one
+    for finding in lacking:
+        run.out.row(
+            {"finding": finding.code, "object": finding.object_id, "path": finding.path, "detail": finding.detail},
+            f"! {finding.code}  {finding.object_id}  {finding.path}  {finding.detail}",
+        )
     run.out.row(
         {
             "store": report.store_id,
-            "objects": report.objects,
-            "keys": report.keys,
             "segments": done.segments,
+            "versions": report.store.versions,
+            "files": report.store.files,
+            "bytes": report.store.bytes,
+            "damaged": len(report.store.damaged) + len(lacking),
             "records": done.records,
         },
         run.out.word(
-            f"戻しました。オブジェクト {report.objects}、鍵 {report.keys}、記録簿 {done.segments} 区切り、索引 {done.records} 件\n"
+            f"戻しました。記録簿 {done.segments} 区切り、版 {report.store.versions}、索引 {done.records} 件\n"
             "パスワードは控えに含まれません。`daicho person password ログイン名` で作り直してください。",
-            f"Restored: {report.objects} objects, {report.keys} keys, {done.segments} journal segments, {done.records} records indexed\n"
+            f"Restored: {done.segments} journal segments, {report.store.versions} versions, {done.records} records indexed\n"
             "Passwords are not part of a backup. Make new ones with `daicho person password LOGIN`.",
         ),
     )
+    if report.store.damaged or lacking:
+        run.out.say(
+            "控えに傷みがあり、上の記録は戻せていません。別の控えがあれば `daicho verify --repair-from` で戻せます。",
+            "The backup is damaged: what is named above was not brought back. Another copy may have it: `daicho verify --repair-from`.",
+        )
+        raise SystemExit(74)
+
+
+@command(daicho, "drill")
+@click.argument("source", type=FILES)
+@click.option("--keys-source", type=FILES, default=None, help="鍵の控えの場所 / where the copy of the keys lies")
+def drill(run: Invocation, source: Path, keys_source: Path | None) -> None:
+    """控えから戻せるかを試し、結果を報告して片付けます / Try a backup out: restore, rebuild, verify, compare, open records; then remove it all."""
+    from pipelines.backups import drill as try_out
+
+    done = try_out(run.settings, run.stores, run.actor, source, keys_source)
+    for finding in done.findings:
+        run.out.row(
+            {"finding": finding.code, "object": finding.object_id, "path": finding.path, "detail": finding.detail},
+            f"! {finding.code}  {finding.object_id}  {finding.path}  {finding.detail}",
+        )
+    same = done.digest == done.expected
+    run.out.row(
+        {
+            "passed": done.passed,
+            "segment": done.segment,
+            "lacking": done.lacking,
+            "objects": done.objects,
+            "opened": done.opened,
+            "findings": len(done.findings),
+            "digest": done.digest,
+            "same": same,
+            "seconds": dict(done.seconds),
+        },
+        run.out.word(
+            ("訓練は成功です。" if done.passed else "訓練は失敗です。")
+            + f"記録簿 {done.segment} 区切り（その後 {done.lacking}）、オブジェクト {done.objects}、開いた記録 {done.opened}、"
+            + ("目録は一致" if same else "目録が一致しません")
+            + f"、問題 {len(done.findings)} 件  {dict(done.seconds)} 秒",
+            ("The drill passed. " if done.passed else "The drill failed. ")
+            + f"{done.segment} journal segments ({done.lacking} since), {done.objects} objects, {done.opened} records opened, "
+            + ("the catalogue is the same" if same else "the catalogue differs")
+            + f", {len(done.findings)} findings; seconds: {dict(done.seconds)}",
+        ),
+    )
+    if not done.passed:
+        raise SystemExit(74)
 
 
 @command(daicho, "serve")
@@ -723,12 +880,45 @@ def info(run: Invocation) -> None:
         run.out.word(f"自治体   {value['municipality']}", f"Municipality  {value['municipality']}"),
         f"store    {value['store']}  {value['engine']}",
         f"engines  {value['catalogue']}, {value['index']}",
-        f"WORM     {value['worm']}",
+        f"WORM     {value['worm']}" + (f" (asked {value['probed']})" if value["probed"] else ""),
+        *_locks_line(run, value["locks"]),
         "decoder  " + ", ".join(f"{name} {state}" for name, state in value["decoder"].items()),
         f"digest   {value['digest']}",
-        f"journal  {value['entries']} entries, {value['segments']} segments",
+        f"journal  {value['entries']} entries, {value['segments']} segments, signed up to {value['signed']}",
         f"index    {value['index_documents']} documents, upto {value['index_upto']} of {value['entries']}",
+        *_care_lines(run, value),
         "tables   " + ", ".join(f"{name} {count}" for name, count in value["tables"].items()),
         *(run.out.word("ない道具 ", "left out ") + line for line in left_out),
     ]
     run.out.row(value, "\n".join(lines))
+
+
+def _locks_line(run: Invocation, locks: dict[str, Any]) -> list[str]:
+    if not locks:
+        return []
+    last, soonest = locks["extended"] or "―", locks["soonest"][:10] or "―"
+    line = run.out.word(
+        f"ロック   最後に延ばした日 {last}、聞いた {locks['asked']} 件のうち最初に切れる日 {soonest}",
+        f"locks    last lengthened {last}; of {locks['asked']} objects asked the first lock ends {soonest}",
+    )
+    alarm = run.out.word(
+        f"! {locks['alarm']}  まもなく切れるロックがあります。`daicho locks extend` を実行してください。",
+        f"! {locks['alarm']}  locks are about to end. Run `daicho locks extend`.",
+    )
+    return [line, alarm] if locks["alarm"] else [line]
+
+
+def _care_lines(run: Invocation, value: dict[str, Any]) -> list[str]:
+    """When everything was last read, when it was last copied, and how long copies keep a key that is destroyed now."""
+    verified, copied, until = value["verified"], value["backup"], value["keys_until"]
+    never = run.out.word("まだありません", "never")
+    found = run.out.word(f"問題 {verified['findings']} 件", f"{verified['findings']} findings") if verified else ""
+    owed = run.out.word(f"写せなかった版 {copied['owed']}", f"{copied['owed']} versions owed") if copied else ""
+    lines = [
+        "verified " + (f"{verified['ended']}  {found}" if verified else never),
+        "backup   " + (f"{copied['at']}  {owed}" if copied else never),
+    ]
+    if until:
+        today = run.out.word("今日廃棄する鍵が控えから消える日", "a key destroyed today is gone from the copies after")
+        lines.append(f"keys     {today} {until}")
+    return lines

@@ -9,7 +9,9 @@ import os
 import shutil
 import sqlite3
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ctypes.util import find_library
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,8 @@ import click
 
 from access.doors import COMMANDS
 from cli.output import Output
-from core.errors import BadInput, DaichoError, StorageFull
+from core import logs
+from core.errors import BadInput, DaichoError, NotFound, NotPermitted, StorageFailed, StorageFull
 from core.settings import Settings, load
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -44,6 +47,13 @@ class Invocation:
         from wiring.open import open_installation
 
         return open_installation(self.settings, index=False)
+
+    @functools.cached_property
+    def suspect(self) -> Any:
+        """Stores without their index, opened also where catalogue and journal contradict each other."""
+        from wiring.open import open_installation
+
+        return open_installation(self.settings, index=False, suspect=True)
 
     @functools.cached_property
     def actor(self) -> Any:
@@ -96,12 +106,14 @@ def command(group: click.Group, name: str) -> Callable[[Callable[..., None]], cl
         @common
         @click.pass_context
         @functools.wraps(function)
+        @_logged(full)
         def run(context: click.Context, /, **options: Any) -> None:
             above = context.find_root().obj or {}
             told = {
                 key: options.pop(key) or above.get(key) for key in ("data", "keys", "person", "language", "as_json")
             }
             out = Output(bool(told["as_json"]), told["language"] or os.environ.get("DAICHO_LANGUAGE") or "ja")
+            invocation: Invocation | None = None
             try:
                 settings = load(
                     told["data"],
@@ -111,6 +123,7 @@ def command(group: click.Group, name: str) -> Callable[[Callable[..., None]], cl
                     person=told["person"],
                 )
                 out.language = settings.language
+                logs.begin(settings.log)
                 invocation = Invocation(settings, out)
                 if decision != "anyone":
                     from wiring.setup import set_up
@@ -120,12 +133,16 @@ def command(group: click.Group, name: str) -> Callable[[Callable[..., None]], cl
                     _admit(invocation, decision)
                 function(invocation, **options)
             except DaichoError as error:
-                out.error(error)
-                raise SystemExit(error.exit_code) from None
+                known = error
+                if invocation is not None and decision not in ("anyone", "installation"):
+                    known = _refused(invocation, full, error, options)
+                out.error(known)
+                raise SystemExit(known.exit_code) from None
             except BrokenPipeError:  # whoever read our lines has seen enough
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 raise SystemExit(141) from None
             except (OSError, sqlite3.Error) as error:
+                logs.failed(error)
                 known = _known(error)
                 out.error(known)
                 raise SystemExit(known.exit_code) from None
@@ -138,6 +155,7 @@ def command(group: click.Group, name: str) -> Callable[[Callable[..., None]], cl
             except Exception as error:
                 if os.environ.get("DAICHO_DEBUG"):
                     raise
+                logs.failed(error)
                 known = _known(error)
                 out.error(known)
                 raise SystemExit(known.exit_code) from None
@@ -145,6 +163,20 @@ def command(group: click.Group, name: str) -> Callable[[Callable[..., None]], cl
         return run
 
     return made
+
+
+@contextmanager
+def _logged(name: str) -> Iterator[None]:
+    """A line in the log when the command has ended: how, and how long it took."""
+    begun, status = time.monotonic(), 0
+    with logs.request():
+        try:
+            yield
+        except SystemExit as ended:
+            status = ended.code if isinstance(ended.code, int) else 1
+            raise
+        finally:
+            logs.write("command", name=name, status=status, ms=(time.monotonic() - begun) * 1000)
 
 
 def _admit(invocation: Invocation, decision: str) -> None:
@@ -156,6 +188,25 @@ def _admit(invocation: Invocation, decision: str) -> None:
         require_administrator(actor)
 
 
+def _refused(run: Invocation, door: str, error: DaichoError, options: dict[str, Any]) -> DaichoError:
+    """The error to be told. A refusal is journalled first, what is not there and what may not be known of alike; where it cannot be, why."""
+    if not isinstance(error, NotFound | NotPermitted):
+        return error
+    from access.decide import Actor
+    from records.operation import note_refusal
+
+    asked = " ".join(str(value) for value in options.values() if isinstance(value, str))
+    try:
+        try:
+            actor = run.actor
+        except NotFound:  # nobody has the login that was given
+            actor, asked = Actor("", "cli"), run.settings.person
+        note_refusal(run.stores, actor, door, error, asked)
+    except DaichoError as failed:
+        return failed
+    return error
+
+
 def _known(error: BaseException) -> DaichoError:
     """An error of the machine or of the database as one of ours; nothing of its text is shown, since it may quote data."""
     cause: BaseException | None = error
@@ -164,11 +215,26 @@ def _known(error: BaseException) -> DaichoError:
             return full()
         if isinstance(cause, sqlite3.OperationalError) and "full" in str(cause):
             return full()
+        if isinstance(cause, OSError) and cause.errno == errno.EIO:
+            return failed()
+        if isinstance(cause, sqlite3.Error) and getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_DISK:
+            return failed()
         cause = cause.__cause__
     name = type(error).__name__
     return DaichoError(
         f"思わぬ失敗（{name}）です。もう一度試し、続くときは DAICHO_DEBUG=1 を付けた出力を保守担当へ送ってください。",
         f"Unexpected failure ({name}). Try again; if it stays, send support what it prints with DAICHO_DEBUG=1.",
+    )
+
+
+_SQLITE_DISK = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+"""What SQLite answers when the disk does not; the extended codes have these in their low byte."""
+
+
+def failed() -> StorageFailed:
+    return StorageFailed(
+        "ディスクの読み書きに失敗しました。ディスクを確かめてから、同じコマンドをもう一度実行してください。確定済みのものは無事です。",
+        "Reading or writing the disk failed. Check the disk and run the same command again; what was acknowledged is safe.",
     )
 
 
@@ -200,9 +266,19 @@ def pairs(values: tuple[str, ...], option: str) -> dict[str, str]:
     return made
 
 
+MODULES = ("cli.commands", "cli.attachments", "cli.locks", "cli.ocfl", "cli.keys", "cli.audit")
+"""Where the commands are."""
+
+
+def load_commands() -> None:
+    """Make every command known."""
+    for module in MODULES:
+        importlib.import_module(module)
+
+
 def main() -> None:
     """Entry point of the `daicho` command."""
-    importlib.import_module("cli.commands")
+    load_commands()
 
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8")

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from core import logs
 from core.errors import DaichoError
 
 
@@ -41,6 +42,7 @@ class Output:
             file, page: what it is about, where everything else goes on (page 0: the whole file).
             part: of the installation, where others are asked too.
         """
+        logs.coded(error)
         if self.as_json:
             told = {"file": file, "page": page, "part": part}
             about: dict[str, Any] = {name: value for name, value in told.items() if value}
@@ -66,10 +68,12 @@ class Output:
 
 STEPS = {
     "copy": ("保管庫を写しています", "Copying the store"),
+    "keys": ("鍵を包み直しています", "Wrapping keys anew"),
     "locks": ("ロックを延ばしています", "Lengthening locks"),
     "survey": ("ページとコードを見ています", "Looking at pages and codes"),
     "read": ("読み取って封印しています", "Reading and sealing"),
     "text": ("ページ全体の文字を読んでいます", "Reading whole pages"),
     "verify": ("確かめています", "Verifying"),
     "rebuild": ("作り直しています", "Rebuilding"),
+    "check": ("記録があるか確かめています", "Looking whether all is there"),
 }

@@ -21,6 +21,17 @@ HASTY = (
 )
 """The same command, which soon gives up an engine that does not answer. How long it is patient is shown by tests/storage/test_retrying.py."""
 
+MEASURED = (
+    sys.executable,
+    "-c",
+    "import atexit, os, re, signal; from pathlib import Path; from cli.main import main\n"
+    "most = lambda: re.search('VmHWM:\\\\s+(\\\\d+)', Path('/proc/self/status').read_text())[1]\n"
+    "atexit.register(lambda: Path(os.environ['MOST']).write_text(most()))\n"
+    "signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))\n"
+    "main()",
+)
+"""The same command, which at its end writes the most memory it had (KiB) to the file that the variable MOST names."""
+
 HOUSE = Path(__file__).resolve().parent.parent
 SAMPLES = HOUSE / "samples"
 TEMPLATES = SAMPLES / "templates"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -21,6 +21,8 @@ PACKAGES = {
     "pdftoppm": "poppler-utils",
     "chromium": "chromium",
     "chromedriver": "chromium-driver",
+    "strace": "strace",
+    "faketime": "faketime",
 }
 
 
@@ -51,6 +53,14 @@ def need_server(running: AbstractContextManager[_Server]) -> Iterator[_Server]:
         yield server
     finally:
         running.__exit__(None, None, None)
+
+
+def need_built(make: Callable[[], Path]) -> Path:
+    """A program of tests/servers/build.py; leave the test out when this machine cannot have it. DAICHO_REQUIRE_SERVERS makes that a failure."""
+    try:
+        return make()
+    except Missing as error:
+        _leave_out(str(error), "DAICHO_REQUIRE_SERVERS")
 
 
 def _leave_out(reason: str, required: str = "DAICHO_REQUIRE_TOOLS") -> NoReturn:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import BinaryIO, cast
 from urllib.parse import urlencode
 
-from django.http import HttpResponse
+from django.core.files.uploadedfile import UploadedFile
+from django.http import HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.views.decorators.http import require_http_methods, require_safe
+from django.utils.http import content_disposition_header
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from access.actions import ACTIONS
 from access.decide import ledgers as ledgers_in_which
 from access.decide import may, require
-from core.errors import BadInput, Conflict
-from records import capture
+from core.errors import BadFile, BadInput, Conflict, DaichoError
+from records import attachments, capture
 from records import show as records_show
 from records.content import unknown_record
 from records.find import find
 from records.found import visible_ledgers
 from records.ledger import Definition, Item
+from web import serve
+from web.bodies import ticket
 from web.context import language_of
 from web.fields import Field, errors, text_of, typed
 from web.middleware import PersonRequest, status_of
@@ -148,8 +155,13 @@ def ledgers(request: PersonRequest) -> HttpResponse:
 
 @require_safe
 def record(request: PersonRequest, record: str) -> HttpResponse:
-    """A record's page images beside what they say."""
-    generation = _number(request.GET.get("generation"))
+    """A record's page images beside what they say, and its attachments."""
+    return _record_page(request, record, _number(request.GET.get("generation")))
+
+
+def _record_page(
+    request: PersonRequest, record: str, generation: int | None = None, *, status: int = 200, **parts: object
+) -> HttpResponse:
     shown = records_show.show(request.stores, request.actor, record, generation)
     changes = records_show.history(request.stores, request.actor, record)
     pages = shown.content.body["pages"]
@@ -159,7 +171,15 @@ def record(request: PersonRequest, record: str) -> HttpResponse:
         item = shown.ledger.item(row["item"])
         by_person = "settled" in row or row.get("reader") == "person"
         percent = "" if by_person or not row["value"] else f"{min(99, int(row['confidence'] * 100))}%"
-        rows.append({"item": item, "value": row["value"], "by_person": by_person and row["value"], "percent": percent})
+        rows.append(
+            {
+                "item": item,
+                "value": row["value"],
+                "by_person": by_person and row["value"],
+                "percent": percent,
+                "destroyed": "destroyed" in row,
+            }
+        )
     return render(
         request,
         "web/record.html",
@@ -170,7 +190,11 @@ def record(request: PersonRequest, record: str) -> HttpResponse:
             "page": page,
             "pages": range(1, len(pages) + 1),
             "title": [text_of(item, value) for item, value in _title(shown)],
+            "attachments": attachments.listed(shown.content),
+            "ticket": ticket(record, request.actor.person) if shown.may_edit else "",
+            **parts,
         },
+        status=status,
     )
 
 
@@ -194,6 +218,55 @@ def page_image(request: PersonRequest, record: str, page: int, size: str) -> Htt
     """A page's image; each look is journalled, so browsers may not keep it."""
     image = records_show.page_image(request.stores, request.actor, record, page, size)
     return HttpResponse(image, content_type="image/jpeg")
+
+
+@require_safe
+def attachment(request: PersonRequest, record: str, attachment: str) -> HttpResponseBase:
+    """An attachment, to be kept as a file: no browser may show or run it here. It breaks off where damage is found on the way."""
+    number = _number(request.GET.get("generation"))
+    opened = attachments.read(request.stores, request.actor, record, attachment, number)
+    response = StreamingHttpResponse(opened.pieces, content_type="application/octet-stream")
+    response["Content-Length"] = str(opened.attachment.size)
+    response["Content-Disposition"] = content_disposition_header(True, opened.attachment.name) or "attachment"
+    return response
+
+
+@require_POST
+def attach(request: PersonRequest, record: str) -> HttpResponse:
+    """Add files to a record; they make its next generation."""
+    files = [
+        attachments.Given(file.name or "", functools.partial(_begun, file)) for file in request.FILES.getlist("files")
+    ]
+    base, why = _number(request.POST.get("base")) or 0, request.POST.get("why", "")
+    try:
+        attachments.attach(request.stores, request.actor, record, base, files, why, serve.settings().scratch)
+    except (BadInput, BadFile, Conflict) as error:
+        return _attached_page(request, record, error, "attach_error")
+    return redirect(f"{reverse('record', args=[record])}#attachments")
+
+
+def _begun(file: UploadedFile) -> BinaryIO:
+    """The file from its beginning."""
+    file.seek(0)
+    return cast(BinaryIO, file.file)
+
+
+@require_POST
+def detach(request: PersonRequest, record: str) -> HttpResponse:
+    """Take attachments off; the generations before keep them."""
+    base, why = _number(request.POST.get("base")) or 0, request.POST.get("why", "")
+    gone = request.POST.getlist("attachment")
+    try:
+        attachments.detach(request.stores, request.actor, record, base, gone, why)
+    except (BadInput, Conflict) as error:
+        return _attached_page(request, record, error, "detach_error")
+    return redirect(f"{reverse('record', args=[record])}#attachments")
+
+
+def _attached_page(request: PersonRequest, record: str, error: DaichoError, at: str) -> HttpResponse:
+    """The record again with what was wrong, at the form where it was; a browser forgets which files were chosen."""
+    told = {at: error.message(language_of(request)), "why": request.POST.get("why", "")}
+    return _record_page(request, record, status=status_of(error), **told)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

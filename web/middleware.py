@@ -5,6 +5,8 @@ A route that `access.doors.ROUTES` does not name does not open. Unknown addresse
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from urllib.parse import urlencode
@@ -18,6 +20,7 @@ from django.urls import Resolver404, resolve, reverse
 from access import queries as access_queries
 from access.decide import Actor
 from access.doors import ROUTES
+from core import logs
 from core.clock import stamp
 from core.errors import (
     BadFile,
@@ -33,6 +36,7 @@ from core.errors import (
     StorageFull,
     Unreachable,
 )
+from records.operation import note_refusal
 from records.stores import Stores
 from web import context, serve
 
@@ -89,6 +93,29 @@ class PersonRequest(HttpRequest):
     stores: Stores
 
 
+class RequestMiddleware:
+    """Gives every request an id, which goes out with the answer, and one line in the log. Outermost, so that nothing goes by it."""
+
+    def __init__(self, get_response: Next) -> None:
+        self.get_response = get_response
+        # A line of ours tells the same of each request, and `views.failed` what was not foreseen; Django's would be a second one.
+        logging.getLogger("django.request").setLevel(logging.CRITICAL)
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        begun = time.monotonic()
+        with logs.request() as number:
+            response = self.get_response(request)
+            match = request.resolver_match
+            logs.write(
+                "request",
+                name=(match.url_name or "") if match else "",  # never the address: it may be what somebody searched for
+                status=response.status_code,
+                ms=(time.monotonic() - begun) * 1000,
+            )
+        response["X-Request-Id"] = number
+        return response
+
+
 class HeadersMiddleware:
     """Sets the headers, and refuses requests that name another host."""
 
@@ -118,8 +145,8 @@ class PersonMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         try:
             return self._admitted(request)
-        except DaichoError as error:  # the session could not be read, or ended
-            return answer(request, error)
+        except DaichoError as error:  # the door is not listed, or the session could not be read, or ended
+            return _refused_or(request, error)
 
     def _admitted(self, request: HttpRequest) -> HttpResponse:
         request.stores = serve.stores()  # type: ignore[attr-defined]
@@ -136,12 +163,33 @@ class PersonMiddleware:
         if not _recognise(request):
             return _to_sign_in(request, expired)
         if door is None:
-            return error_page(request, 404, "not_found", context_word="error.not_found")
+            raise unknown_door()
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Answer for an error that a view did not handle; anything that is not ours stays with Django."""
-        return answer(request, error) if isinstance(error, DaichoError) else None
+        return _refused_or(request, error) if isinstance(error, DaichoError) else None
+
+
+def _refused_or(request: HttpRequest, error: DaichoError) -> HttpResponse:
+    """The answer for an error. A known person's refusal is journalled before; what is not there and what may not be known of alike."""
+    actor = getattr(request, "actor", None)
+    if actor is not None and isinstance(error, NotFound | NotPermitted):
+        match = request.resolver_match
+        try:
+            note_refusal(serve.stores(), actor, (match.url_name or "") if match else "", error, request.get_full_path())
+        except DaichoError as failed:  # no entry, no answer but this
+            error = failed
+    return answer(request, error)
+
+
+def unknown_door() -> NotFound:
+    """The answer for an address that no page has."""
+    return NotFound(
+        "そのページはありません。アドレスを確かめてください。",
+        "There is no such page. Check the address.",
+        code="page.not_found",
+    )
 
 
 def sign_in(request: HttpRequest, person: str) -> None:
@@ -183,13 +231,15 @@ def _to_sign_in(request: HttpRequest, expired: bool) -> HttpResponse:
 
 
 def status_of(error: DaichoError) -> int:
-    """HTTP status of an error."""
+    """HTTP status with which an error is told to somebody; the log notes that it was."""
+    logs.coded(error)
     return next(status for kind, status in STATUSES if isinstance(error, kind))
 
 
 def answer(request: HttpRequest, error: DaichoError) -> HttpResponse:
     """The page for an error. What is not there and what may not be known of look alike."""
     if isinstance(error, NotFound):
+        logs.coded(error)
         return error_page(request, 404, "not_found", context_word="error.not_found")
     # What engines say is for who runs them: it names servers and settings.
     told = next((name for kind, name in CALM if isinstance(error, kind)), "")
@@ -207,9 +257,13 @@ def answer(request: HttpRequest, error: DaichoError) -> HttpResponse:
 def error_page(
     request: HttpRequest, status: int, code: str, *, message: str = "", context_word: str = "", again: str = ""
 ) -> HttpResponse:
-    """A plain page that says what happened. It depends on nothing but its arguments and the language, and asks no database."""
+    """A plain page that says what happened. It depends on nothing but its arguments and the language, and asks no database.
+
+    It bears the request's id, for people to quote; not where nothing is found, since pages of that kind must not differ in anything.
+    """
     parts = {
         "code": code,
+        "request_id": "" if status == 404 else logs.request_id(),
         "message": message,
         "word_key": context_word,
         "again": again,

@@ -22,6 +22,7 @@ from records.content import Content
 from records.found import visible_ledgers
 from records.ledger import Definition
 from records.models import Record
+from records.operation import note_alone
 from web.context import language_of
 from web.fields import Field, errors, look_alikes, text_of, typed
 from web.middleware import PersonRequest, status_of
@@ -39,6 +40,7 @@ STATES = ("sealed", "waiting", "refused", "")
 def batches(request: PersonRequest) -> HttpResponse:
     """All batches with their balances, newest first."""
     listed = records_batches.list_batches(request.actor)
+    note_alone(request.stores, request.actor, "batches_viewed")
     return render(request, "web/batches.html", {"listed": [_Listed(one) for one in listed]})
 
 
@@ -73,7 +75,9 @@ def _shares(one: Balance) -> list[tuple[str, int, int, int]]:
 @require_safe
 def batch(request: PersonRequest, batch: str) -> HttpResponse:
     """A batch: its balance, and every sheet by name."""
-    return _batch_page(request, records_batches.balance(request.actor, batch))
+    one = records_batches.balance(request.actor, batch)
+    note_alone(request.stores, request.actor, "batch_viewed", ledger=one.ledger, batch=one.batch)
+    return _batch_page(request, one)
 
 
 def _batch_page(request: PersonRequest, one: Balance, *, error: str = "", status: int = 200) -> HttpResponse:
@@ -125,6 +129,7 @@ def queue(request: PersonRequest) -> HttpResponse:
     """What waits: by batch, or the cases of one batch."""
     chosen = request.GET.get("batch") or None
     cases = waiting_cases(request.actor, chosen)
+    note_alone(request.stores, request.actor, "queue_viewed", batch=chosen or "")
     definitions = {definition.id: definition for definition, _ in visible_ledgers(request.actor)}
     if chosen is not None:
         one = records_batches.balance(request.actor, chosen)

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from access.decide import Actor
 from access.signin import check
+from core import logs
 from core.errors import DaichoError, NotSignedIn
 from records.operation import log_key, note_alone
 from web import assets
@@ -113,10 +114,13 @@ def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 
 def failed(request: HttpRequest) -> HttpResponse:
-    """Something that we did not foresee; what it was is on the server's error output only.
+    """Something that we did not foresee; what it was is in the log only, and there without its words.
 
     What we did foresee comes here too when it happens outside of all views, such as a database that does not answer when a session is to end.
     """
-    if isinstance(error := sys.exception(), DaichoError):
+    error = sys.exception()
+    if isinstance(error, DaichoError):
         return answer(request, error)
+    if error is not None:
+        logs.failed(error)
     return error_page(request, 500, "internal", context_word="error.internal")

@@ -99,6 +99,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "record.page.large": ("画像だけを大きく開く", "Open the image alone"),
     "record.items": ("記載事項", "Items"),
     "record.empty": ("空欄", "empty"),
+    "record.destroyed": ("廃棄済み", "destroyed"),
     "record.edit": ("直す", "Edit"),
     "record.past": (
         "これは過去の世代です。今の内容とは違うことがあります。",
@@ -129,6 +130,23 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "event.edited": ("訂正", "Edited"),
     "event.refused": ("不受理", "Refused"),
     "event.pages_read": ("全文の読取り", "Whole text read"),
+    "attachments": ("添付", "Attachments"),
+    "attachments.none": ("添付はありません。", "There are no attachments."),
+    "attachments.add": ("ファイルを添付する", "Attach files"),
+    "attachments.files": ("ファイル", "Files"),
+    "attachments.why": ("理由（必須）", "Reason (required)"),
+    "attachments.note": (
+        "どの形式でも、どの大きさでもかまいません。添付すると新しい世代になります。",
+        "Any format, any size. They make a new generation.",
+    ),
+    "attachments.add.button": ("添付して新しい世代として残す", "Attach as a new generation"),
+    "attachments.remove": ("添付を外す", "Take attachments off"),
+    "attachments.which": ("外す添付", "Attachments to take off"),
+    "attachments.remove.note": (
+        "外しても、前の世代には残ります。",
+        "The generations before keep what you take off.",
+    ),
+    "attachments.remove.button": ("外して新しい世代として残す", "Save without them as a new generation"),
     # edit
     "edit": ("記載事項を直す", "Edit the items"),
     "edit.note": (
@@ -259,6 +277,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     # errors
     "error.title": ("できませんでした", "This did not work"),
     "error.code": ("コード", "Code"),
+    "error.request_id": ("問い合わせ番号", "Number to quote"),
     "error.home": ("検索へ戻る", "Back to search"),
     "error.again": ("もう一度試す", "Try again"),
     "error.not_found": (
@@ -266,8 +285,8 @@ WORDS: Mapping[str, tuple[str, str]] = {
         "There is no such page or record, or you may not see it.",
     ),
     "error.internal": (
-        "内部の誤りが起きました。もう一度試し、続くときは管理者に時刻を伝えてください。",
-        "Something failed inside. Try again; if it goes on, tell the administrator the time.",
+        "内部の誤りが起きました。もう一度試し、続くときは管理者に下の番号を伝えてください。",
+        "Something failed inside. Try again; if it goes on, tell the administrator the number below.",
     ),
     "error.unreachable": (
         "システムの一部が応答していません。しばらく待ってから、同じ操作をもう一度行ってください。これまでに残した記録は無事です。",

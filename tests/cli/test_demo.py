@@ -7,7 +7,6 @@ import re
 import shutil
 import sqlite3
 import subprocess
-import sys
 import unicodedata
 from collections import Counter
 from contextlib import closing
@@ -193,22 +192,6 @@ def test_verify_names_what_is_wrong(demo: Installation, tmp_path: Path) -> None:
     assert not result.rows[-1]["ok"]
 
 
-def test_another_ocfl_program_accepts_every_object(demo: Installation) -> None:
-    validate = Path(sys.executable).with_name("ocfl-validate.py")
-    roots = [declaration.parent for declaration in (demo.data / "store").rglob("0=ocfl_object_1.*")]
-    assert len(roots) == done("verify", data=demo.data)[-1]["objects"]
-    told = subprocess.run([sys.executable, str(validate), *map(str, roots)], capture_output=True, text=True)
-    assert told.returncode == 0, told.stdout[-2000:] + told.stderr[-2000:]
-    assert told.stdout.count(" is VALID") == len(roots)
-    # Warnings on purpose: ids (W005) and people (W008) are opaque words and no addresses, since they outlive the keys.
-    assert set(re.findall(r"\b[EW]\d{3}", told.stdout + told.stderr)) <= {"W005", "W008"}
-    [root] = {declaration.parent for declaration in (demo.data / "store").rglob("0=ocfl_1.*")}
-    command = [sys.executable, str(validate.with_name("ocfl-root.py")), "validate", "--root", str(root)]
-    whole = subprocess.run(command, capture_output=True, text=True)
-    assert whole.returncode == 0, whole.stdout[-2000:] + whole.stderr[-2000:]
-    assert f"Storage root {root} is VALID" in whole.stdout + whole.stderr
-
-
 def test_age_opens_a_page(demo: Installation, sheets: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     """With the master key and Debian's `age`, as `storage/keys.py` and docs/formats.md say, and nothing of ours."""
     if shutil.which("age") is None:
@@ -218,7 +201,7 @@ def test_age_opens_a_page(demo: Installation, sheets: dict[str, dict[str, Any]],
     [wrapped] = (demo.keys / "wrapped").glob(f"*/{record}.age")
     key = tmp_path / "key"
     subprocess.run(["age", "-d", "-i", demo.keys / "master.key", "-o", key, wrapped], check=True)
-    assert key.read_text().startswith("AGE-SECRET-KEY-1")
+    assert f"{record}\n" in key.read_text() and "\nAGE-SECRET-KEY-1" in key.read_text()
     [folder] = [
         each.parent
         for each in (demo.data / "store").rglob("0=ocfl_object_1.*")
@@ -267,8 +250,8 @@ def test_rebuild_gives_the_same_digest(demo: Installation, sheets: dict[str, dic
 def test_restore_gives_the_same_digest(demo: Installation, sheets: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     before = digest(demo.data)
     told = done("backup", tmp_path / "copy", data=demo.data)[-1]
-    assert told["objects"] > 20 and told["damaged"] == []
-    assert done("backup", tmp_path / "copy", data=demo.data)[-1]["copied"] <= 2  # what is there is not copied again
+    assert told["versions"] > 20 and told["damaged"] == 0
+    assert done("backup", tmp_path / "copy", data=demo.data)[-1]["versions"] == 0  # what is there is not copied again
     target = tmp_path / "restored" / "data"
     done("restore", tmp_path / "copy", data=target)
     assert digest(target) == before

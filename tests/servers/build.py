@@ -7,6 +7,7 @@ tests.servers.build` makes all of them and prints a line each. PostgreSQL comes 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,6 +33,7 @@ GO = "1.26.8"
 ELASTICSEARCH = re.findall(r"<elasticsearch.version>(.+?)<", POM.read_text("utf-8"))[0]
 COPY_DEPENDENCIES = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
 POSTGRES_OLDEST = 14
+ROCFL = "1.7.0"
 
 # Building MinIO on two cores from nothing takes several minutes; more than this is a network that does not answer.
 LONGEST = 1500
@@ -132,10 +135,43 @@ def postgres() -> Path:
     return newest
 
 
+def rocfl() -> Path:
+    """The program `rocfl`, another judge of OCFL objects; without its S3 part, which is most of what would have to be built.
+
+    Raises:
+        Missing: Rust is not on this machine, or the build failed.
+    """
+    cargo = _program("cargo", "apt install cargo")
+
+    def make(folder: Path) -> None:
+        told = ["--version", ROCFL, "--locked", "--no-default-features", "--root", str(folder)]
+        _output([cargo, "install", "rocfl", *told])
+
+    return _made(f"rocfl-{ROCFL}", make) / "bin" / "rocfl"
+
+
+def judges() -> Path:
+    """The program of tests/go, which checks notes and proofs with the libraries of others, pinned in its go.sum.
+
+    Raises:
+        Missing: Go is not on this machine, or the build failed.
+    """
+    source = HERE.parent / "go"
+    files = sorted(path for path in source.iterdir() if path.name in ("go.mod", "go.sum") or path.suffix == ".go")
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+
+    def make(folder: Path) -> None:
+        _output([_go(), "build", "-C", str(source), "-o", str(folder / "judges"), "."])
+
+    return _made(f"judges-{digest}", make) / "judges"
+
+
 PARTS: dict[str, Callable[[], Path]] = {
     "elasticsearch": elasticsearch,
+    "judges": judges,
     "minio": minio,
     "postgres": postgres,
+    "rocfl": rocfl,
     "versitygw": versitygw,
 }
 
@@ -234,16 +270,19 @@ def _output(command: list[str], **environment: str) -> str:
 
 
 def main() -> int:
-    """Make every part; a line a part with its seconds. 1 when one is missing."""
-    lacking = 0
-    for name, make in PARTS.items():
+    """Make every part, two at a time: one fetches while another compiles. A line a part with its seconds. 1 when one is missing."""
+
+    def made(name: str) -> bool:
         begun = time.monotonic()
         try:
-            said = str(make())
+            said, there = str(PARTS[name]()), True
         except Missing as error:
-            said, lacking = f"MISSING: {error}", 1
+            said, there = f"MISSING: {error}", False
         print(f"{name}\t{time.monotonic() - begun:.1f} s\t{said}", flush=True)
-    return lacking
+        return there
+
+    with ThreadPoolExecutor(2) as pool:
+        return 0 if all(list(pool.map(made, PARTS))) else 1
 
 
 if __name__ == "__main__":

@@ -337,7 +337,8 @@ def soon(what: Callable[[], bool], seconds: float = 20) -> bool:
 def test_a_machine_without_go_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DAICHO_SERVERS", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    for make, what in ((build.minio, "go"), (build.versitygw, "go"), (build.elasticsearch, "javac")):
+    needed = ((build.minio, "go"), (build.versitygw, "go"), (build.elasticsearch, "javac"), (build.rocfl, "cargo"))
+    for make, what in needed:
         with pytest.raises(build.Missing, match=f"^{what} is not on this machine: "):
             make()
     assert [each for each in (tmp_path / "cache").iterdir() if each.is_dir()] == []

@@ -105,6 +105,10 @@ def pages(browser: webdriver.Chrome, url: str, language: str, passwords: dict[st
         browser.execute_script("arguments[0].submit()", browser.find_element(By.CSS_SELECTOR, selector))
         WebDriverWait(browser, PATIENCE).until(lambda page: page.find_element(By.TAG_NAME, "html") != old)
 
+    def unfold(selector: str) -> None:
+        for closed in browser.find_elements(By.CSS_SELECTOR, f"{selector}:not([open]) > summary"):
+            closed.click()
+
     go(f"language/?to={language}")
     yield "sign in"
     go("sign-in/?expired=1")
@@ -161,6 +165,16 @@ def pages(browser: webdriver.Chrome, url: str, language: str, passwords: dict[st
     yield "record with generations"
     browser.get(f"{record}?generation=1")
     yield "past generation"
+    browser.get(record)
+    unfold("details.adding")
+    browser.find_element(By.ID, "files").send_keys(str(Path(__file__).resolve()))
+    browser.find_element(By.ID, "attach-why").send_keys("本人から受領")
+    press_first("form[action*='/attach/'] button")
+    unfold("details.adding")
+    yield "record with attachments"
+    browser.find_element(By.ID, "detach-why").send_keys("取下げ")
+    press_first("form[action*='/detach/'] button")
+    yield "attachments with a mistake"
     go("ledgers/")
     yield "ledgers"
 
@@ -185,8 +199,7 @@ def pages(browser: webdriver.Chrome, url: str, language: str, passwords: dict[st
     for reason, address in kinds.items():
         browser.get(address)
         shown(browser, "#settle")
-        for closed in browser.find_elements(By.CSS_SELECTOR, "details:not([open]) > summary"):
-            closed.click()
+        unfold("details")
         yield f"settle: {reason}"
     press(browser, Keys.F2)
     yield "the whole sheet"

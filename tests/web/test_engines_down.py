@@ -35,6 +35,11 @@ LEAKS = re.compile(
 )
 
 
+def unnumbered(page: str) -> str:
+    """A page without the number to quote, which is another one for every request."""
+    return re.sub(r"<code>q-[a-z2-7]{13}</code>", "", page)
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a visitor got."""
@@ -194,7 +199,7 @@ def test_a_page_says_calmly_that_something_does_not_answer_and_works_again_by_it
         assert word("error.unreachable", language) in told.text
         assert not LEAKS.search(told.text), told.text
         if fault is refused:
-            assert fragile.outsider[language].get(path).text == told.text
+            assert unnumbered(fragile.outsider[language].get(path).text) == unnumbered(told.text)
     if engine == "catalogue":
         stranger = Visitor(fragile.url)
         assert stranger.get("/sign-in/").status == 200

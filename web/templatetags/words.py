@@ -104,6 +104,14 @@ def label_text(item: Item, language: str) -> str:
 
 
 @register.filter
+def in_bytes(size: int) -> str:
+    """A length for people: 512 B, 3.4 MB, 32 MB."""
+    units = ("B", "kB", "MB", "GB", "TB")
+    power = min(len(units) - 1, max(0, (size.bit_length() - 1) // 10))
+    return f"{size / 1024**power:.1f} {units[power]}".replace(".0 ", " ")
+
+
+@register.filter
 def key(code: str, kind: str) -> str:
     """`{% word state|key:"state" %}`: the key of the words for a code of one kind."""
     return f"{kind}.{code}"
