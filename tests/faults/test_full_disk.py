@@ -1,0 +1,89 @@
+"""The disk is full, with more and more room left on it: coded, nothing is lost, and with room made the same command goes on.
+
+tests/cli/test_bad_input.py has one operation at three sizes; here every operation runs at many.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import Unharmed
+from tests.faults.operations import OPERATIONS, PARTS, SEED, Operation, acknowledged
+from tests.installed import environment, run
+
+pytestmark = pytest.mark.slow
+
+SIZES = {"ingest": (1, 40), "backup": (1, 40), "rebuild": (2, 40), "reindex": (1, 20), "rotation": (1, 20)}
+"""Operation -> amounts of room that are tried in CI, and by `make faults`."""
+
+CODES = {"storage.full", "index.full"}
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A disk of its own, of 128 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount a small disk")
+    place = tmp_path_factory.mktemp("disk")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128m", "daicho-faults", str(place)], check=False)
+    if mounted.returncode:
+        pytest.skip("this machine lets nobody mount a disk")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def room_of(disk: Path) -> int:
+    told = os.statvfs(disk)
+    return told.f_bavail * told.f_frsize
+
+
+def most_used(operation: Operation, here: Path, disk: Path) -> int:
+    """Bytes that an unharmed run takes on the disk at most; what it made goes again."""
+    begin = least = room_of(disk)
+    running = subprocess.Popen(operation.command(here), env=environment(), cwd="/", stdout=subprocess.DEVNULL)
+    while running.poll() is None:
+        least = min(least, room_of(disk))
+        time.sleep(0.001)
+    assert running.returncode == 0
+    least = min(least, room_of(disk))
+    shutil.rmtree(here)
+    return begin - least
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("name", SIZES)
+def test_a_full_disk(
+    name: str, part: int, unharmed: Callable[[Operation], Unharmed], disk: Path, tmp_path: Path
+) -> None:
+    operation = OPERATIONS[name]
+    whole = unharmed(operation)
+    used = most_used(operation, operation.laid_out(whole.base, disk / "whole"), disk)
+    rng = random.Random(f"{SEED} {name}")
+    sizes = [rng.randrange(0, used * 9 // 10) for _ in range(SIZES[name][PARTS > 1])]
+    full = 0
+    for room in sizes[part::PARTS]:
+        here = operation.laid_out(whole.base, disk / "here")
+        filler = disk / "filler"
+        with filler.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, max(room_of(disk) - room, 1))
+        where = f"seed {SEED}, {name} with {room} bytes left"
+        ended = run(*operation.command(here), program=(), plain=True, TMPDIR=str(tmp_path))
+        assert "Traceback" not in ended.err, f"{where}: {ended.err}"
+        if ended.code:
+            full += 1
+            assert any(f"[{code}]" in ended.err for code in CODES), f"{where}: {ended.err}"
+            assert not acknowledged(ended.out), where
+        filler.unlink()
+        operation.given_again(here)
+        assert operation.outcome(here) == whole.outcome, where
+        shutil.rmtree(here)
+    assert full, f"{name}: it takes less than {used} bytes"
+    print(f"{name}: {len(sizes[part::PARTS])} sizes below {used} bytes, full at {full}")
