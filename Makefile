@@ -45,8 +45,9 @@ setup-dev: $(VENV)/dev.stamp
 demo: setup
 	$(BIN)/daicho demo $(DEMO)
 
-# A good part of the tests waits for servers and for the command: two processes keep two cores busy.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# A file of tests at a time in each of two to four processes, as many as there are cores. Each process has servers of its own.
+WORKERS := $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 2 ? 2 : cores > 4 ? 4 : cores)))
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: setup-dev
 	$(PYTEST) $(TESTS)
@@ -75,11 +76,11 @@ types: setup-dev
 imports: setup-dev
 	$(BIN)/lint-imports
 
-# Every kill of the issue's measure; `make test` runs a sample.
+# Every fault of docs/reliability.md, on all cores, for hours; `make test` runs a sample.
 faults: setup-dev
-	DAICHO_KILLS=50 $(BIN)/python -m pytest tests/pipelines/test_kill.py tests/records/test_crash.py
+	DAICHO_KILLS=50 DAICHO_FAULTS=8 DAICHO_ORDERS=300 $(BIN)/python -m pytest -n auto --dist load -rP tests/faults tests/pipelines/test_kill.py tests/records/test_crash.py
 
-# Builds what the tests' servers need (MinIO, versitygw, Elasticsearch) outside the checkout, where it is missing.
+# Builds what the tests' servers need (MinIO, versitygw, Elasticsearch), and rocfl, a judge of OCFL, outside the checkout, where it is missing.
 servers: setup-dev
 	$(BIN)/python -m tests.servers.build
 

@@ -1,4 +1,4 @@
-"""`python -m bench engines|ingest|parity|read|seal|all [--json] [--small]`."""
+"""`python -m bench audit|backup|engines|ingest|parity|read|rebuild|seal|verify|all [--json] [--small]`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from importlib import import_module
 
 from bench.machine import machine
 
-NAMES = ("seal", "read", "ingest", "engines", "parity")
+NAMES = ("seal", "read", "ingest", "engines", "parity", "verify", "backup", "audit", "rebuild")
 SMALL = {
-    "seal": {"records": 60},
+    "audit": {"entries": 5000, "rounds": 1, "appends": 20},
+    "seal": {"records": 50, "edits": 10, "rounds": 1},
     "read": {"sheets": 6},
     "ingest": {"sheets": 4, "rounds": 1},
     "engines": {"sheets": 4, "rounds": 1},
     "parity": {"records": 2000},
+    "rebuild": {"records": 400},
+    "verify": {"records": 40, "rounds": 1},
+    "backup": {"records": 200},
 }
 
 

@@ -5,7 +5,6 @@ python tests/docs/doc_sections.py     writes them anew
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import click
 import doc_sources as sources
 
 from access.doors import COMMANDS, ROUTES
-from cli.main import COMMON, daicho
+from cli.main import COMMON, daicho, load_commands
 
 _SECTION = re.compile(r"(<!-- generated: ([a-z-]+) -->\n)(.*?)(<!-- /generated -->)", re.DOTALL)
 
@@ -33,7 +32,7 @@ DECISIONS = {
 
 def commands() -> str:
     """Every command with what it takes, in the order of access/doors.py, and who may."""
-    importlib.import_module("cli.commands")
+    load_commands()
     common = {option.name for option in _params(COMMON)}
     lines = ["### すべてのコマンドに / For every command", "", *_table(_params(COMMON)), ""]
     for name, decision in COMMANDS.items():

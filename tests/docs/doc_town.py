@@ -113,11 +113,14 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Town:
     for sheet in SHEETS:
         shutil.copy(ROOT / "samples" / "batch" / sheet, scans)
     (scans / "99-broken.pdf").write_bytes(b"%PDF-1.7 cut short")
+    (made.folder / "意見書.txt").write_text("意見", "utf-8")
     made.words |= {
         "スキャンのフォルダー": str(scans),
         "控えの場所": str(made.folder / "backup"),
         "鍵の控えの場所": str(made.folder / "backup-keys"),
         "戻す場所": str(made.folder / "restored"),
+        "添付するファイル": str(made.folder / "意見書.txt"),
+        "書出し先フォルダー": str(made.folder / "exported"),
     }
     made.run(snippets("start/administrator.md")[0])
     made.run(snippets("start/contractor.md")[0])

@@ -14,7 +14,7 @@ import pytest
 from doc_sources import DOCS, ROOT
 
 from access.doors import COMMANDS, ROUTES
-from core.settings import ElasticsearchSettings, PostgresSettings, S3Settings, Settings, load
+from core.settings import ElasticsearchSettings, LogSettings, PostgresSettings, S3Settings, Settings, load
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE_BLOCK = re.compile(r"```.*?```", re.DOTALL)
@@ -59,7 +59,12 @@ def test_every_setting_is_described_with_its_default() -> None:
     rows = {name.strip(" `"): [cell.strip() for cell in row] for name, row in rows.items()}
     written = tomllib.loads(re.sub(r"\{person\}", '"officer"', _template()))
     chosen = load(Path("/nowhere/daicho-data"), environment={})
-    tables = {"store_engine": S3Settings, "catalogue_engine": PostgresSettings, "index_engine": ElasticsearchSettings}
+    tables = {
+        "store_engine": S3Settings,
+        "catalogue_engine": PostgresSettings,
+        "index_engine": ElasticsearchSettings,
+        "log": LogSettings,
+    }
     text = read("docs/settings.md")
     for each in fields(Settings):
         if each.name in tables:
@@ -159,6 +164,15 @@ def test_every_event_is_described() -> None:
         assert f"`{event}`" in text
 
 
+def test_every_event_of_the_log_is_described() -> None:
+    told = read("docs/operate.md").split("| event | when |")[1].split("\n\n")[0]
+    found = {name for path, _ in sources.trees() for name in re.findall(r'"event": "([a-z]+)"', read(path))}
+    found |= {name for path, _ in sources.trees() for name in re.findall(r'logs\.write\(\s*"([a-z]+)"', read(path))}
+    assert {"error", "library", "request", "command", "probe"} <= found
+    for name in found:
+        assert f"`{name}`" in told, name
+
+
 def test_every_port_method_is_described() -> None:
     text = read("docs/ports.md")
     names = set()
@@ -200,14 +214,16 @@ def test_commands_named_in_documents_and_messages_exist() -> None:
 
 
 def test_options_named_in_messages_exist() -> None:
-    import importlib
+    from cli.main import daicho, load_commands
 
-    from cli.main import daicho
-
-    importlib.import_module("cli.commands")
+    load_commands()
     for each in sources.codes():
-        for name, option in re.findall(r"`daicho ([a-z]+)[^`]*?(--[a-z-]+)", f"{each.ja} {each.en}"):
+        for name, second, option in re.findall(
+            r"`daicho ([a-z]+)(?: ([a-z]+))?[^`]*?(--[a-z-]+)", f"{each.ja} {each.en}"
+        ):
             command = daicho.commands[name]
+            if isinstance(command, click.Group):
+                command = command.commands[second]
             assert isinstance(command, click.Command)
             known = {text for parameter in command.params for text in parameter.opts}
             assert option in known, f"{each.code} names {option} of daicho {name}"

@@ -179,13 +179,16 @@ def test_what_was_scanned_lies_there_as_it_was_scanned(town: Town) -> None:
 
 
 def test_the_backup_is_as_told(town: Town) -> None:
-    target = Path(town.words["控えの場所"])
-    town.run(f"daicho backup {target} --keys-target {town.words['鍵の控えの場所']}")
-    manifest = json.loads((target / "backup.json").read_bytes())
-    assert sorted(manifest) == ["created", "format", "objects", "segments", "store", "sums"]
-    assert hashlib.sha256((target / "SHA256SUMS").read_bytes()).hexdigest() == manifest["sums"]
-    town.run("sha256sum --quiet -c SHA256SUMS", folder=target)
-    town.run("sha256sum --quiet -c SHA256SUMS.keys", folder=Path(town.words["鍵の控えの場所"]))
+    target, keys = Path(town.words["控えの場所"]), Path(town.words["鍵の控えの場所"])
+    town.run(f"daicho backup {target} --keys-target {keys}")
+    assert {path.name for path in target.iterdir()} == {"store"}
+    newest = max(path.name for path in keys.iterdir() if path.is_dir())
+    town.run(f"sha256sum --quiet --strict -c {newest}.sums", folder=keys)
+    (count,) = re.findall(r"^# (\d+) files$", (keys / f"{newest}.sums").read_text(), re.MULTILINE)
+    assert int(count) == sum(path.is_file() for path in (keys / newest).rglob("*"))
+    known = json.loads((town.data / "backups.json").read_bytes())
+    assert {field for each in known["stores"].values() for field in each} == {"at", "segments", "owed"}
+    assert {field for each in known["keys"].values() for field in each} == {"at", "until"}
 
 
 def test_the_digest_over_the_catalogue_is_defined_as_told(town: Town) -> None:

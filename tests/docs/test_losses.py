@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,17 @@ def test_a_journal_cut_at_its_end_is_found(copy: Town) -> None:
     code, rows = asked(copy, "verify")
     assert code == 74
     assert "journal.short" in {row.get("finding") for row in rows}
+
+
+def test_an_altered_catalogue_is_found(copy: Town) -> None:
+    with closing(sqlite3.connect(copy.data / "catalogue.sqlite3")) as database:
+        assert database.execute("UPDATE daicho_records_record SET state = 'refused'").rowcount
+        database.commit()
+    code, rows = asked(copy, "verify")
+    assert code == 74
+    assert {row.get("finding") for row in rows} - {None} == {"catalogue.differs"}
+    copy.run("daicho rebuild")
+    assert asked(copy, "verify")[0] == 0
 
 
 def test_without_its_key_a_record_cannot_be_read(copy: Town) -> None:
