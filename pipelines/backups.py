@@ -6,9 +6,7 @@ costs nothing but that: `back_up(full=True)` finds what a copy lacks.
 
 from __future__ import annotations
 
-import fcntl
 import multiprocessing
-import os
 import random
 import shutil
 import time
@@ -53,7 +51,7 @@ from storage.keycopies import KeyCopy, copy_keys, destroy, foreign, restore_keys
 from storage.mending import mend_journal, mend_object, mend_root
 from storage.port import Finding, Journal, Pin
 from storage.readonly import read_only
-from wiring.engines import create_store, open_places, open_store, side, store_id
+from wiring.engines import alone, create_store, open_places, open_store, side, store_id
 from wiring.open import open_installation, opened, write_settings
 from wiring.setup import set_up_child
 
@@ -302,7 +300,12 @@ def drill(
     Nothing of the installation changes but its journal, which says how it went. Errors as `restore`; those are journalled too.
     """
     require_administrator(actor)
-    with _alone(settings):
+    running = Busy(
+        "復元訓練は、もう始まっています。終わるのを待ってください。",
+        "A drill is under way already. Wait until it has ended.",
+        code="drill.running",
+    )
+    with alone(settings.data / "drill.lock", running):
         return _drilled(settings, stores, actor, source, keys_source)
 
 
@@ -341,23 +344,6 @@ def _drilled(settings: Settings, stores: Stores, actor: Actor, source: Path, key
     finally:
         _remove(folder)
         note_alone(stores, actor, "drill", data=outcome)
-
-
-@contextmanager
-def _alone(settings: Settings) -> Iterator[None]:
-    with writing():
-        handle = os.open(settings.data / "drill.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise Busy(
-            "復元訓練は、もう始まっています。終わるのを待ってください。",
-            "A drill is under way already. Wait until it has ended.",
-            code="drill.running",
-        ) from error
-    finally:
-        os.close(handle)
 
 
 def _settled(stores: Stores) -> tuple[int, str]:

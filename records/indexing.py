@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 
 from core.clock import day_in_japan
@@ -23,6 +24,7 @@ from records import queries
 from records.archive import unpack
 from records.content import content
 from records.found import definition_of
+from records.ledger import Definition
 from records.models import Record
 from records.stores import Stores
 from search.port import Document
@@ -84,22 +86,27 @@ def _told(stores: Stores, records: Sequence[str]) -> tuple[list[Document], list[
     """
     documents: list[Document] = []
     gone = []
+    definitions = functools.cache(
+        definition_of
+    )  # a version of a definition never changes; parsing it costs more than reading a record
     for record in records:
         try:
-            documents += _documents(stores, record)
+            documents += _documents(stores, record, definitions)
         except (DigestMismatch, KeysMissing, StoreDamaged, NotFound):
             gone.append(record)
     return documents, gone
 
 
-def _documents(stores: Stores, record_id: str) -> Iterator[Document]:
+def _documents(
+    stores: Stores, record_id: str, definitions: Callable[[str, int], tuple[Definition, int]]
+) -> Iterator[Document]:
     record = queries.record(record_id)
     if record is None or record.state != "sealed":
         return
     pages = page_texts(stores, record)
     for row in queries.generations(record_id):
         body = content(stores, record_id, row.object_version, row.object_digest).body
-        definition, _ = definition_of(record.ledger_id, row.ledger_version)
+        definition, _ = definitions(record.ledger_id, row.ledger_version)
         values = {item["item"]: item["value"] for item in body["items"] if item.get("value")}
         day = values.get(definition.year_item) or day_in_japan(datetime.fromisoformat(body["captured"])).isoformat()
         facets: dict[str, Sequence[str]] = {

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
+from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,7 @@ def ending_locks(stores: Stores, settings: Settings, *, all_of_them: bool, progr
 
     look("", lambda: locks.rest_ends(asked_segment))
     for done, object_id in enumerate(asked, 1):
-        look(object_id, lambda name=object_id: locks.ends(name))  # type: ignore[misc]
+        look(object_id, partial(locks.ends, object_id))
         progress("locks", done, len(asked))
     day = datetime.fromordinal(rounds.day).date().isoformat() if rounds.day else ""
     return Ending(day, len(asked), min(ends, default=""), tuple(short))

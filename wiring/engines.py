@@ -13,6 +13,7 @@ from core.errors import Busy
 from core.settings import FolderSettings, S3Settings, Settings
 from search.port import SearchIndex
 from storage.copying import Side
+from storage.durable import writing
 from storage.filesystem import (
     FilesystemDerivatives,
     FilesystemJournal,
@@ -163,22 +164,28 @@ def renew_index(settings: Settings, store: str, fill: Callable[[SearchIndex], No
     Works where the present one is outdated, damaged or missing. `Busy` (`reindex.running`) while somebody else on this machine does it:
     the second would clear the first one's unfinished work away.
     """
-    with _alone(settings.data / "reindex.lock"):
+    with alone(
+        settings.data / "reindex.lock",
+        Busy(
+            "索引の作り直しは、もう始まっています。終わるのを待ってください。",
+            "The index is being made again already. Wait until that has ended.",
+            code="reindex.running",
+        ),
+    ):
         return _renewed(settings, store, fill)
 
 
 @contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def alone(place: Path, busy: Busy) -> Iterator[None]:
+    """Keep other processes of this machine from the same work while the block runs; where one is at it, `busy` is raised."""
+    with writing():
+        handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise busy from error
         yield
-    except BlockingIOError as error:
-        raise Busy(
-            "索引の作り直しは、もう始まっています。終わるのを待ってください。",
-            "The index is being made again already. Wait until that has ended.",
-            code="reindex.running",
-        ) from error
     finally:
         os.close(handle)
 

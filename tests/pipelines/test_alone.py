@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from storage.filesystem import open_store
 from storage.keys import FilesystemKeys
 from storage.places import object_place
 from tests.installed import BATCH, HOUSE, TEMPLATES, Installation, copied, done, environment, run
+from tests.machine import need
 
 ITEM = "resident_number"
 SHEETS = ("03-dv-support.jpg", "04-dv-support.jpg", "08-care-clients.jpg")
@@ -212,10 +212,8 @@ def test_after_its_key_is_destroyed(captured: Installation, numbers: dict[str, s
     assert not any(numbers[name].encode() in data for _, data in said(place, apart=True))
 
 
-@pytest.mark.skipif(
-    shutil.which("age") is None and not os.environ.get("DAICHO_REQUIRE_TOOLS"), reason="age is not here"
-)
 def test_a_standard_age_opens_the_whole_page(captured: Installation, tmp_path: Path) -> None:
+    need("age")
     record, _ = sheets(captured.data)[SHEETS[0]]
     keys = FilesystemKeys(captured.keys, open_store(captured.data / "store"))
     (tmp_path / "k").write_text(keys.get(f"{record}.{ITEM}").secret)
