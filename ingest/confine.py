@@ -7,14 +7,23 @@ seccomp filter binds the calling thread and those it starts later). Nothing here
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import platform
 import resource
 import signal
 import struct
+import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+from core.errors import DaichoError
+
+MEMORY = 1 << 30
+"""Bytes of address space that a decoder may use."""
+FILE_SIZE = 1 << 30
+"""Bytes of the largest file that it may write: its shared memory is one."""
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -75,8 +84,8 @@ class _Program(ctypes.Structure):
 
 
 def end_with_parent() -> None:
-    """Die when the thread that started this process dies. A parent that is already gone is noticed by its closed
-    pipe."""
+    """From now on the kernel ends this process when the thread that started it ends, however that comes. A parent that is
+    already gone is noticed by its closed pipe."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
@@ -203,3 +212,33 @@ def confined(*, memory: int, file_size: int, programs: bool) -> dict[str, str]:
     said["paths"] = forbid_paths(readable, programs=programs)
     said["network"] = forbid_calls(programs=programs)
     return said
+
+
+def tried() -> dict[str, str]:
+    """What a decoder can give up on this machine: each limit -> "on" or why it is not, tried in a process of its own.
+
+    Raises:
+        DaichoError: (`decoder.start`) no process can be started.
+    """
+    command = [sys.executable, "-s", "-P", "-m", "ingest.confine"]
+    environment = {"PYTHONPATH": str(Path(__file__).resolve().parent.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(command, capture_output=True, cwd="/", env=environment, timeout=60, check=True)
+        said: dict[str, str] = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise unstarted() from error
+    return said | {"seconds": "on"}  # by its parent's clock
+
+
+def unstarted() -> DaichoError:
+    """The answer where no decoder can be started."""
+    return DaichoError(
+        "読み取り用プロセスを起動できません。メモリの空きと導入の状態を確かめてください。",
+        "the decoding process does not start: check free memory and the installation",
+        code="decoder.start",
+    )
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    print(json.dumps(confined(memory=MEMORY, file_size=FILE_SIZE, programs=False)))

@@ -15,7 +15,7 @@ if __name__ == "__main__":  # before anything that could start a thread, so that
     from ingest import confine
 
     confine.end_with_parent()
-    _LIMITS = confine.confined(memory=int(sys.argv[3]), file_size=1 << 30, programs=sys.argv[5] == "programs")
+    confine.confined(memory=int(sys.argv[3]), file_size=confine.FILE_SIZE, programs=sys.argv[5] == "programs")
 
 import io
 import json
@@ -131,8 +131,8 @@ def _drawn_by_poppler(original: bytes) -> ScannedPage:
 class _Child:
     """The loop of requests. One document stays open, since pages are asked for one after another."""
 
-    def __init__(self, control: socket.socket, out: int, seconds: int, limits: dict[str, str]) -> None:
-        self.control, self.out, self.seconds, self.limits = control, out, seconds, limits
+    def __init__(self, control: socket.socket, out: int, seconds: int) -> None:
+        self.control, self.out, self.seconds = control, out, seconds
         self.document: _Document | None = None
         self.descriptor = -1
 
@@ -181,8 +181,8 @@ class _Child:
 
     def done(self, asked: dict[str, Any], raw: bytes) -> dict[str, Any]:
         what = asked["do"]
-        if what == "limits":
-            return {"limits": self.limits}
+        if what == "start":
+            return {}
         if what == "decode":
             return self._given(_decoded_original(raw, asked["media_type"]))
         if what == "poppler":
@@ -226,5 +226,4 @@ if __name__ == "__main__":
         socket.socket(fileno=int(sys.argv[1])),
         int(sys.argv[2]),
         int(sys.argv[4]),
-        _LIMITS,
     ).run()

@@ -26,7 +26,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from core.errors import BadFile, BadInput, DaichoError, NotFound
+from core.errors import BadFile, BadInput, NotFound
+from ingest.confine import MEMORY, unstarted
 from ingest.form import Code, PageSurvey
 from ingest.images import KIND, MAX_ORIGINAL, MAX_PAGES, MAX_PIXELS
 from ingest.port import CodeReader, PageSource, Pixels, ScannedPage
@@ -126,14 +127,10 @@ class _Child:
         self.opened: tuple[int, ...] | None = None
         try:
             # Loading the libraries is not the first file's time.
-            self.limits = self.ask({"do": "limits"}, b"", None, _STARTING_SECONDS).get("limits")
+            self.ask({"do": "start"}, b"", None, _STARTING_SECONDS)
         except (TimeoutError, _ChildEnded) as error:
             self.end()
-            raise DaichoError(
-                "読み取り用プロセスを起動できません。メモリの空きと導入の状態を確かめてください。",
-                "the decoding process does not start: check free memory and the installation",
-                code="decoder.start",
-            ) from error
+            raise unstarted() from error
         self.requests = 0
 
     def ask(self, request: dict[str, Any], raw: bytes, descriptor: int | None, seconds: float) -> dict[str, Any]:
@@ -201,7 +198,7 @@ class LimitedPageSource:
         seconds: wall clock and CPU time per request, after which the child is killed.
     """
 
-    def __init__(self, *, memory: int = 1 << 30, seconds: float = 20.0) -> None:
+    def __init__(self, *, memory: int = MEMORY, seconds: float = 20.0) -> None:
         self._memory, self._seconds = memory, seconds
         self._child: _Child | None = None
         self._lock = threading.Lock()
@@ -236,14 +233,6 @@ class LimitedPageSource:
             raise _bad("file.too_large")
         page: ScannedPage = self._asked({"do": "decode", "media_type": media_type}, original, None, None, self._page)
         return page
-
-    def limits(self) -> dict[str, str]:
-        """Each limit of the child -> "on", or why this machine cannot set it."""
-        with self._lock:
-            limits = self._ready(fresh=False).limits
-        if not isinstance(limits, dict):
-            raise _bad("file.broken")
-        return {str(name): str(state) for name, state in limits.items()} | {"seconds": "on"}
 
     def close(self) -> None:
         """End the child; may be called twice. A later call starts a new one."""

@@ -7,7 +7,6 @@ once more.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -22,6 +21,7 @@ from typing import Any, Generic, TypeVar
 from core import logs
 from core.errors import BadFile, DaichoError
 from core.settings import LogSettings
+from ingest.confine import end_with_parent
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -46,11 +46,6 @@ def _crashed() -> BadFile:
         "the process ended abnormally twice on this sheet: let a person look at it",
         code="sheet.crashed",
     )
-
-
-def end_with_parent() -> None:
-    """From now on the kernel ends this process when the one that started it ends, however that comes."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
 def _serve(

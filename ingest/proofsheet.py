@@ -13,7 +13,7 @@ import numpy as np
 import pikepdf
 from pikepdf import Array, Dictionary, Name, Pdf
 
-from ingest.sheetcode import qr_pixels
+from ingest.qr import qr_pixels
 
 WIDTH, HEIGHT = 595.28, 841.89
 """A4 in points."""

@@ -1,4 +1,4 @@
-"""The code that daicho prints on covers, separators and sheets: what it says, how it is written, how it is drawn.
+"""The code that daicho prints on covers, separators and sheets: what it says and how it is written (`ingest/qr.py` draws it).
 
 `DC1:kind:ledger:form:case:sequence:total:check`, all in the QR alphabet of capitals and digits (two characters in 11
 bits). Where on a sheet the code is printed is not decided here.
@@ -12,11 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-import zxingcpp
-
 from core.errors import BadInput
-from ingest.port import Pixels
 
 Kind = Literal["cover", "separator", "sheet"]
 
@@ -100,10 +96,3 @@ def parse(text: str) -> SheetCode | None:
         "the sheet's code is damaged: check its number or print the label again",
         code="code.damaged",
     )
-
-
-def qr_pixels(text: str, module: int = 6) -> Pixels:
-    """A QR code of `text` (error correction M, quiet zone of four modules), `module` pixels a module, grey (height,
-    width)."""
-    symbol = zxingcpp.create_barcode(text, zxingcpp.BarcodeFormat.QRCode, ec_level="M")
-    return np.array(symbol.to_image(scale=module), dtype=np.uint8)

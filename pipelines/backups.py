@@ -24,8 +24,8 @@ from access.decide import Actor, require_administrator
 from core.clock import Clock, SystemClock, day_in_japan, stamp
 from core.errors import BadInput, Busy, Conflict, DaichoError, NotReady
 from core.settings import FolderSettings, S3Settings, Settings, load
-from pipelines.ingest import Progress
 from pipelines.noted import note, noted
+from pipelines.progress import Progress
 from pipelines.rebuild import Rebuilt, rebuild
 from records import queries
 from records.check import (

@@ -98,7 +98,7 @@ def _step(name: str, work: Callable[[], T]) -> T:
 
 
 class _Progress:
-    """The progress artefact of a flow run; called as `pipelines.ingest.Progress` is. It shows the present step."""
+    """The progress artefact of a flow run; called as `pipelines.progress.Progress` is. It shows the present step."""
 
     def __init__(self, key: str) -> None:
         self._artefact = cast(UUID, create_progress_artifact(0.0, key=key))

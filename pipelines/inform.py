@@ -8,7 +8,7 @@ from typing import Any
 
 from core.errors import DaichoError, KeysMissing
 from core.settings import FolderSettings, S3Settings, Settings
-from ingest.pages import LimitedPageSource
+from ingest import confine
 from pipelines.backups import keys_until, last_backup
 from pipelines.verification import last_verification
 from records import queries
@@ -78,8 +78,6 @@ def inform(settings: Settings, stores: Stores) -> dict[str, Any]:
     municipality = queries.municipality()
     entries, last_at = queries.last_entry()
     described = stores.objects.describe()
-    with LimitedPageSource() as source:
-        decoder = source.limits()
     return {
         "municipality": municipality.name if municipality else "",
         "store": stores.id,
@@ -90,7 +88,7 @@ def inform(settings: Settings, stores: Stores) -> dict[str, Any]:
         "worm": described.get("worm", ""),
         "probed": described.get("probed", ""),
         "locks": _locks(settings, stores),
-        "decoder": decoder,
+        "decoder": confine.tried(),
         "catalogue": engine_names(settings)[1],
         "index": engine_names(settings)[2],
         "database": queries.integrity(),

@@ -25,6 +25,7 @@ from core.errors import BadFile, BadInput, DaichoError
 from core.settings import Settings
 from ingest.form import Form
 from ingest.pool import run
+from pipelines.progress import Progress
 from pipelines.reading import Context, Surveyed, Task, read_span, reading_context, survey_context, survey_file
 from records import queries
 from records.alone import key_of
@@ -46,9 +47,6 @@ GROUP_BYTES = 64 << 20
 
 WINDOW = 64
 FEED_EVERY = 2.0
-
-Progress = Callable[[str, int, int], None]
-"""Called with the step (`survey`, `read`), how many are done, and how many there are."""
 
 
 @dataclass(frozen=True)

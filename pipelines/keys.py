@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from access.decide import Actor, require_administrator
 from core.settings import Settings
-from pipelines.ingest import Progress
+from pipelines.progress import Progress
 from records import queries
 from records.operation import operation
 from records.stores import Stores

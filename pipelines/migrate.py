@@ -25,7 +25,7 @@ from core.settings import (
     Settings,
     engines_toml,
 )
-from pipelines.ingest import Progress
+from pipelines.progress import Progress
 from pipelines.rebuild import reindex
 from records.check import catalogue_digest, verify
 from records.locks import extend_locks

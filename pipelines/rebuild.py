@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.settings import FolderSettings, Settings
-from pipelines.ingest import Progress
+from pipelines.progress import Progress
 from pipelines.texts import read_lost_texts
 from records.indexing import write_through
 from records.rebuild import check_pins

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from access.decide import Actor, ledgers
 from core.errors import DaichoError
 from core.settings import Settings
 from ingest.pool import run
-from pipelines.reading import PagesTask, pages_context, read_pages
+from pipelines.progress import Progress
 from records import queries
 from records.capture import note_pages_read
 from records.content import newest
-from records.derive import ensured, keep
 from records.found import definition_of
 from records.indexing import derived, feed
 from records.models import Record
 from records.stores import Stores
+
+if TYPE_CHECKING:
+    from pipelines.reading import PagesTask
 
 GROUP = 8
 
@@ -28,7 +31,7 @@ def read_texts(
     actor: Actor,
     *,
     jobs: int | None = None,
-    progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+    progress: Progress = lambda step, done, total: None,
 ) -> int:
     """Read the pages of every sealed record that has no text yet, in ledgers that want it and into which the actor may bring sheets.
 
@@ -47,9 +50,7 @@ def read_texts(
     return len(records)
 
 
-def read_lost_texts(
-    settings: Settings, stores: Stores, *, progress: Callable[[str, int, int], None] = lambda step, done, total: None
-) -> int:
+def read_lost_texts(settings: Settings, stores: Stores, *, progress: Progress = lambda step, done, total: None) -> int:
     """Read again the pages of records whose text was read once, as the journal says, and lost since. For a rebuild; it shows nobody anything.
 
     The caller feeds the index. Returns how many there were.
@@ -61,10 +62,16 @@ def read_lost_texts(
 
 
 def _read(
-    settings: Settings, stores: Stores, records: Sequence[Record], jobs: int, progress: Callable[[str, int, int], None]
+    settings: Settings, stores: Stores, records: Sequence[Record], jobs: int, progress: Progress
 ) -> Iterator[tuple[str, int]]:
     """Read records, keep their texts beside them; (record, pages) of each that succeeded."""
     progress("text", 0, len(records))
+    if not records:
+        return
+    # Here, since it takes longer to load than all else that a rebuild needs.
+    from pipelines.reading import pages_context, read_pages
+    from records.derive import ensured, keep
+
     tasks = _tasks(stores, records)
     for done, (task, result) in enumerate(run(tasks, read_pages, jobs, partial(pages_context, settings)), 1):
         if not isinstance(result, DaichoError):
@@ -83,6 +90,8 @@ def _has_text(stores: Stores, record: Record) -> bool:
 
 
 def _tasks(stores: Stores, records: Sequence[Record]) -> Iterator[PagesTask]:
+    from pipelines.reading import PagesTask
+
     for record in records:
         read = newest(stores, record)
         # Masked pages, never whole ones; what lies under keys of items is read by nobody but who settles it.

@@ -21,8 +21,8 @@ from core.clock import Clock, SystemClock, day_in_japan, stamp
 from core.errors import BadInput, Conflict, NotReady, StorageFull
 from core.settings import Settings
 from pipelines.backups import place_name, reading_of
-from pipelines.ingest import Progress
 from pipelines.noted import note, noted
+from pipelines.progress import Progress
 from pipelines.rebuild import only_read
 from records import queries
 from records.check import Folded, Pace, Pins, Reading, Verified, link, read_journal, verify, verify_copy

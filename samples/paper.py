@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ingest.sheetcode import qr_pixels
+from ingest.qr import qr_pixels
 from samples.people import Values
 from samples.template import Field, Paper, Template
 

@@ -8,7 +8,7 @@ import django
 
 from core import logs
 from core.settings import Settings, load
-from ingest.pool import end_with_parent
+from ingest.confine import end_with_parent
 
 _served: Settings | None = None
 

@@ -15,7 +15,8 @@ import pikepdf
 import pytest
 from PIL import Image
 
-from ingest.sheetcode import SheetCode, encode, qr_pixels
+from ingest.qr import qr_pixels
+from ingest.sheetcode import SheetCode, encode
 from tests.installed import (
     BATCH,
     DAICHO,

@@ -15,7 +15,7 @@ from core.errors import ToolMissing
 from ingest.codes import CodeReaders, ZbarCodes, ZxingCodes
 from ingest.form import Code
 from ingest.port import CodeReader, Pixels
-from ingest.sheetcode import qr_pixels
+from ingest.qr import qr_pixels
 
 F = zxingcpp.BarcodeFormat
 

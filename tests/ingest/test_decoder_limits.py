@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 
 from core.errors import BadFile
+from ingest.confine import tried
 from ingest.pages import LimitedPageSource
 from tests.machine import need
 
@@ -79,9 +80,13 @@ def test_a_confined_process_reaches_nothing_an_ordinary_one_does(tmp_path: Path,
     assert attempts(tmp_path, port, confined=True) == ["PermissionError"] * 8
 
 
+def test_what_this_machine_lets_a_decoder_give_up() -> None:
+    names = ("memory", "file_size", "core", "descriptors", "privileges", "paths", "network", "seconds")
+    assert tried() == dict.fromkeys(names, "on")
+
+
 def test_the_decoder_is_confined(tmp_path: Path) -> None:
     with LimitedPageSource() as source:
-        assert set(source.limits().values()) == {"on"}
         source.count(jpeg_pdf(tmp_path / "scan.pdf"))
         assert source._child is not None
         lines = Path(f"/proc/{source._child.process.pid}/status").read_text().splitlines()
@@ -105,7 +110,7 @@ def test_a_decode_that_does_not_end_is_killed(tmp_path: Path) -> None:
     slow = tmp_path / "slow.jp2"
     slow.write_bytes(saved(Image.fromarray(noise), "JPEG2000"))
     with LimitedPageSource(seconds=0.4) as source:
-        source.limits()
+        source._ready(fresh=False)
         started = time.monotonic()
         with pytest.raises(BadFile) as caught:
             source.page(slow, 0)
@@ -154,9 +159,7 @@ def test_threads_may_share_a_source_and_end(tmp_path: Path) -> None:
 
 def test_what_a_child_says_is_not_believed(tmp_path: Path) -> None:
     with LimitedPageSource() as source:
-        source.limits()
-        child = source._child
-        assert child is not None
+        child = source._ready(fresh=False)
         good = {"original": 1, "media_type": "image/png", "shape": [1, 1], "dpi": 300}
         os.pwrite(child.out, b"\0\0", 0)
         assert source._page(child, good).pixels.shape == (1, 1)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from core.errors import BadInput
 from core.ids import RandomIds
 from ingest.codes import ZxingCodes
-from ingest.sheetcode import SheetCode, encode, parse, qr_pixels
+from ingest.qr import qr_pixels
+from ingest.sheetcode import SheetCode, encode, parse
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 codes = st.builds(
