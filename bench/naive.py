@@ -15,7 +15,7 @@ import pdf2image
 import pytesseract
 from pyzbar import pyzbar
 
-from records.ledger import read_folder
+from records.template import read_folder
 
 
 def read_page(task: tuple[str, int, list[tuple[str, float, float, float, float]]]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from ingest.geometry import register
 from ingest.port import TextReader
 from ingest.readers import PaddleReader, TesseractReader
 from ingest.sheet import read_sheet
-from records.ledger import read_folder
+from records.template import read_folder
 
 LEDGERS = ("care-clients", "vacant-houses", "dv-support")
 TEMPLATES = Path(__file__).resolve().parent.parent / "samples" / "templates"

@@ -102,7 +102,7 @@ def _grow(data: Path, records: int) -> dict[str, Any]:
     from access.decide import Actor
     from records import queries
     from records.found import define, found, person_by_login
-    from records.ledger import read_folder
+    from records.template import read_folder
     from storage import durable
     from wiring.open import create, open_installation
 

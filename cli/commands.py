@@ -67,7 +67,7 @@ def ledger() -> None:
 def ledger_apply(run: Invocation, folder: Path) -> None:
     """フォルダーの定義を台帳にします / Make the definition in FOLDER the newest of its ledger."""
     from records.found import define
-    from records.ledger import read_folder
+    from records.template import read_folder
 
     template = read_folder(folder)
     version = define(run.stores, run.actor, template)

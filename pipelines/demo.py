@@ -18,9 +18,9 @@ from records.batches import balance
 from records.check import verify
 from records.find import find
 from records.found import define, found, save_person
-from records.ledger import read_folder
 from records.show import show, values_as_read
 from records.stores import Stores
+from records.template import read_folder
 from records.values import shown
 from wiring.open import create
 

@@ -22,10 +22,11 @@ from records.export import export
 from records.find import find
 from records.indexing import derived, feed
 from records.keys import check_keys
-from records.ledger import Item, from_json, read_folder, to_json
+from records.ledger import Item, from_json, to_json
 from records.models import Entry
 from records.show import page_image, show, snippet, values_as_read
 from records.spans import Captured, WholePage
+from records.template import read_folder
 from storage.cipher import decrypt, encrypt, new_identity
 from tests.house import ITEMS, House, PowerCut, definition, sha
 from tests.installed import TEMPLATES

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import BadInput
-from records.ledger import Item, from_json, read_folder, to_json
+from records.ledger import Item, from_json, to_json
+from records.template import read_folder
 from records.values import checked, shown
 from storage.canonical import canonical
 from tests.installed import TEMPLATES
