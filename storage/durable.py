@@ -39,6 +39,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 _DENIED = {errno.EACCES, errno.EPERM}
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 _RENAME_NOREPLACE = 1
+_READ = 1 << 20
 _AT_FDCWD = -100
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -246,18 +247,40 @@ def read_regular(path: Path | str) -> bytes:
 
     `FileNotFoundError` passes through: what a missing file means, the caller knows.
     """
-    with reading(), open_regular(path) as file:
-        return file.readall()
+    # A journal is millions of small files: no file object, no context, one read for each.
+    try:
+        fd, size = _regular(path)
+        try:
+            data = os.read(fd, size + 1)
+            if len(data) != size:  # it has just been written to, or is too long for one read
+                pieces = [data]
+                while pieces[-1]:
+                    pieces.append(os.read(fd, _READ))
+                data = b"".join(pieces)
+            return data
+        finally:
+            os.close(fd)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _unread(error) from error
 
 
 def open_regular(path: Path | str) -> io.FileIO:
     """A regular file to be read, unbuffered; errors as `read_regular`, within `reading`."""
+    fd, _ = _regular(path)
+    return io.FileIO(fd)
+
+
+def _regular(path: Path | str) -> tuple[int, int]:
+    """The descriptor of an opened regular file, and its size."""
     # O_NONBLOCK: a named pipe put in a file's place must not hang the reader.
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
         os.close(fd)
         raise unreadable("not a file")
-    return io.FileIO(fd)
+    return fd, status.st_size
 
 
 def uncached(fd: int) -> None:
@@ -274,16 +297,21 @@ def reading() -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except NotADirectoryError as error:
-        raise FileNotFoundError(errno.ENOENT, "no such file") from error
     except OSError as error:
-        if error.errno in _DENIED:
-            raise NotReady(
-                "保管庫を読む権限がありません。daicho を動かす利用者にフォルダーの所有権を与えてください。",
-                "No permission to read the store. Give the folder to the user daicho runs as.",
-                code="storage.denied",
-            ) from error
-        raise unreadable(_name(error)) from error
+        raise _unread(error) from error
+
+
+def _unread(error: OSError) -> Exception:
+    """What is raised of an error of the system while something is read."""
+    if isinstance(error, NotADirectoryError):
+        return FileNotFoundError(errno.ENOENT, "no such file")
+    if error.errno in _DENIED:
+        return NotReady(
+            "保管庫を読む権限がありません。daicho を動かす利用者にフォルダーの所有権を与えてください。",
+            "No permission to read the store. Give the folder to the user daicho runs as.",
+            code="storage.denied",
+        )
+    return unreadable(_name(error))
 
 
 def unreadable(why: str) -> DigestMismatch:

@@ -65,6 +65,7 @@ _VERSION = re.compile(r"v([1-9][0-9]{0,8})")
 _TUPLE = re.compile(r"[0-9a-f]{2}")
 _OBJECT_FOLDER = re.compile(r"[a-z0-9%-]{1,300}")
 _SEGMENT = re.compile(r"([0-9]{6,})\.json")
+_SEGMENTS = re.compile(r"(?:\A|(?<=\0))([0-9]{6,})\.json(?=\0|\Z)")
 _SEGMENT_FOLDER = re.compile(r"[0-9]{4,}")
 _READ = 1 << 20  # bytes at a time while checking
 
@@ -577,7 +578,8 @@ class FilesystemJournal:
     def _counted(self) -> int:
         numbers: list[int] = []
         for folder in _folders(self._root, _SEGMENT_FOLDER):
-            numbers += [int(match[1]) for path in folder.iterdir() if (match := _SEGMENT.fullmatch(path.name))]
+            # All names at once, apart by what no name holds: there may be millions, and a path takes longer to make than to list.
+            numbers += map(int, _SEGMENTS.findall("\0".join(os.listdir(folder))))  # noqa: PTH208
         last = max(numbers, default=0)
         if len(numbers) != last or 0 in numbers:
             raise gap(min(set(range(1, last + 1)) - set(numbers), default=0))

@@ -247,11 +247,30 @@ def test_a_thousand_segments_a_folder_and_a_gap_is_damage(root: Path) -> None:
         journal.append(number, b"%d" % number)
     assert FilesystemJournal(root).last() == 1002
     assert (root / "journal/0001/001001.json").read_bytes() == b"1001"
+    for stray in ("x001003.json", "001003.json.", "1003.json", "001003.json\n", "x\n001003.json", "001003.jsonx"):
+        (root / "journal/0001" / stray).touch()
+    assert FilesystemJournal(root).last() == 1002
     (root / segment_place(500)).unlink()
     with pytest.raises(StoreDamaged):
         FilesystemJournal(root)
     with pytest.raises(StoreDamaged):
         journal.read(500)
+
+
+def test_a_file_is_read_to_its_end(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its size was when it was opened, and however little one read gives."""
+    real = os.read
+
+    def read(fd: int, size: int) -> bytes:
+        return real(fd, min(size, 3))
+
+    for data in (b"", b"abc", b"abcdefgh"):
+        (root / "scratch/x").write_bytes(data)
+        assert durable.read_regular(root / "scratch/x") == data
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "read", read)
+            assert durable.read_regular(root / "scratch/x") == data
+    assert durable.read_regular("/proc/self/stat").startswith(b"%d " % os.getpid())  # says that it is empty
 
 
 def test_another_process_is_seen(root: Path) -> None:
