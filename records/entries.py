@@ -9,9 +9,11 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from core.errors import BadInput
 from storage.canonical import canonical, sha256_hex
@@ -40,9 +42,54 @@ _TEXTS = re.compile(
     re.ASCII,
 )
 """Time, event, person, batch, record and door of an entry."""
-_DECODER = msgspec.json.Decoder()
+
+
+def _values(depth: int) -> Any:
+    """The type of what an entry's data may hold, nested so deep. Without floats, which msgspec writes otherwise than `canonical`."""
+    plain = str | int | bool | None
+    if not depth:
+        return plain
+    inner = _values(depth - 1)
+    return plain | list[inner] | dict[str, inner]  # type: ignore[valid-type]  # made as it runs
+
+
+class _Personal(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """The personal part of an entry."""
+
+    box: str
+    commitment: str
+    key: str
+
+
+class _Entry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """An entry as nearly all are. The fields stand in the order of the canonical form."""
+
+    at: str
+    batch: str
+    data: dict[str, _values(10)]  # type: ignore[valid-type]  # made as it runs
+    event: str
+    ledger: str
+    number: int
+    person: str
+    personal: _Personal | UnsetType = UNSET
+    record: str
+    via: str
+
+
+class _Segment(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A segment as nearly all are."""
+
+    entries: list[_Entry]
+    format: str
+    previous: str
+    segment: int
+
+
+_DECODER = msgspec.json.Decoder(_Segment)
 _ENCODER = msgspec.json.Encoder(order="sorted")
-"""Quick, and canonical but for the writing of some numbers: what they give counts only where it is the very bytes that were read."""
+"""Quick, and canonical for all that these types hold but a few numbers (1.0 for 1): what they give counts only where it is the very bytes that
+were read. Everything else goes the slow way, by `json` and `canonical`, which alone says what is wrong.
+"""
 
 
 @dataclass(frozen=True)
@@ -74,6 +121,28 @@ class Run:
     leaves: bytearray = field(default_factory=bytearray)
     signed: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+
+    def follows(self, entry: _Entry, form: bytes) -> bool:
+        """Take the next entry, whose canonical form is `form`, if there is nothing to be said of it; else leave it to `take`."""
+        at, personal = entry.at, entry.personal
+        if (
+            entry.number != self.first + self.entries
+            or not self.entries
+            or at < self.ended
+            or not _TEXTS.fullmatch(f"{at}\n{entry.event}\n{entry.person}\n{entry.batch}\n{entry.record}\n{entry.via}")
+            or entry.event == SIGNED
+        ):
+            return False
+        if personal is not UNSET:
+            if not _DIGEST.fullmatch(personal.commitment) or not _BOX.fullmatch(personal.box):
+                return False
+            form = _without_box(form)
+        if len(form) > LONGEST_LEAF:
+            return False
+        self.entries += 1
+        self.ended = at
+        self.leaves += sha256(b"\0" + form).digest()  # `leaf_hash`, of millions
+        return True
 
     def take(self, place: str, entry: Any, form: bytes, *, boxed: bool = True) -> None:
         """Take the next entry, whose canonical form is `form`; what is wrong with it becomes a fault, and it counts all the same."""
@@ -119,60 +188,73 @@ def leaf(entry: dict[str, Any]) -> bytes:
 
 def _leaf(number: int, entry: dict[str, Any], form: bytes) -> bytes:
     if "personal" in entry:
-        # After the personal part come two ids alone, so this is where it begins; the box is its first field and holds no quotation mark.
-        start = form.rfind(b'"personal":{"box":"') + len('"personal":{')
-        form = form[:start] + form[form.index(b'",', start) + 2 :]
+        form = _without_box(form)
     if len(form) > LONGEST_LEAF:
         return canonical({"number": number, "sha256": sha256_hex(form)})
     return form
+
+
+def _without_box(form: bytes) -> bytes:
+    # After the personal part come two ids alone, so this is where it begins; the box is its first field and holds no quotation mark.
+    start = form.rfind(b'"personal":{"box":"') + len('"personal":{')
+    return form[:start] + form[form.index(b'",', start) + 2 :]
 
 
 def examine(segments: Iterable[tuple[int, bytes]]) -> Run:
     """Read segments in a row and say what is wrong with each; nothing ends it early."""
     run = Run()
     for number, data in segments:
-        place = segment_place(number)
-        try:
-            value, forms, same = _read(number, data)
-        except (ValueError, KeyError, TypeError, RecursionError, BadInput):
-            run.faults.append(Fault("journal.unreadable", place, 0, "this is no segment of a journal"))
-            value, forms, same = {"entries": [], "previous": run.digest}, [], True
-        else:
-            if value["format"] != FORMAT or value["segment"] != number or not forms:
-                run.faults.append(Fault("journal.misplaced", place, 0, "the file says that it is something else"))
-        if not same:
-            run.faults.append(Fault("journal.form", place, 0, "the bytes are not the canonical form of what they say"))
+        previous, entries, forms = _read(number, data) or _suspect(run, number, data)
         if not run.segments:
-            run.previous = value["previous"]
-        elif value["previous"] != run.digest:
+            run.previous = previous
+        elif previous != run.digest:
             run.faults.append(chain_fault(number))
         run.segments += 1
-        run.digest = sha256_hex(data)
-        for entry, form in zip(value["entries"], forms, strict=True):
-            kept = len(run.signed)
+        run.digest = sha256(data).hexdigest()
+        for entry, form in zip(entries, forms, strict=True):
+            if type(entry) is _Entry:
+                if run.follows(entry, form):
+                    continue
+                entry = json.loads(form)  # as `take` wants it
+            kept, place = len(run.signed), segment_place(number)
             run.take(place, entry, form)
-            if len(run.signed) > kept and run.signed[-1][1].get("previous") != value["previous"]:
+            if len(run.signed) > kept and run.signed[-1][1].get("previous") != previous:
                 words = "it was kept after another segment than now stands before it"
                 run.faults.append(Fault("checkpoint.previous", place, run.signed[-1][0], words))
     return run
 
 
-def _read(number: int, data: bytes) -> tuple[dict[str, Any], list[bytes], bool]:
-    """What a segment says, its entries in canonical form, and whether its bytes are in canonical form. `ValueError` and others: it is none."""
+def _read(number: int, data: bytes) -> tuple[str, list[_Entry], list[bytes]] | None:
+    """What a segment says of the one before it, its entries, and these in canonical form; None where it is not at once plain that all is well."""
     try:
-        value = _DECODER.decode(data)
-        forms = [_ENCODER.encode(entry) for entry in value["entries"]]
-        rest = f'],"format":"{FORMAT}","previous":"{value["previous"]}","segment":{number}}}'
-        if b'{"entries":[' + b",".join(forms) + rest.encode() == data:
-            return value, forms, True
-    except Exception:  # noqa: S110  # whatever it is, the slow way says it
-        pass
-    value = json.loads(data.decode("utf-8"))
-    forms = [canonical(entry) for entry in value["entries"]]
-    same = canonical(value) == data
-    if not isinstance(value["previous"], str) or "format" not in value or "segment" not in value:
-        raise ValueError(number)
-    return value, forms, same
+        told = _DECODER.decode(data)
+        forms = [_ENCODER.encode(entry) for entry in told.entries]
+    except Exception:  # whatever it is, the slow way says it
+        return None
+    rest = f'],"format":"{FORMAT}","previous":"{told.previous}","segment":{number}}}'
+    if not forms or b'{"entries":[' + b",".join(forms) + rest.encode() != data:
+        return None
+    return told.previous, told.entries, forms
+
+
+def _suspect(run: Run, number: int, data: bytes) -> tuple[str, list[Any], list[bytes]]:
+    """The same of any bytes; what is wrong with them as a segment becomes a fault."""
+    place = segment_place(number)
+    try:
+        value = json.loads(data.decode("utf-8"))
+        forms = [canonical(entry) for entry in value["entries"]]
+        same = canonical(value) == data
+        previous, misplaced = value["previous"], value["format"] != FORMAT or value["segment"] != number or not forms
+        if not isinstance(previous, str):
+            raise ValueError(number)
+    except (ValueError, KeyError, TypeError, RecursionError, BadInput):
+        run.faults.append(Fault("journal.unreadable", place, 0, "this is no segment of a journal"))
+        return run.digest, [], []
+    if misplaced:
+        run.faults.append(Fault("journal.misplaced", place, 0, "the file says that it is something else"))
+    if not same:
+        run.faults.append(Fault("journal.form", place, 0, "the bytes are not the canonical form of what they say"))
+    return previous, value["entries"], forms
 
 
 def examine_leaves(place: str, leaves: Iterable[bytes]) -> Run:

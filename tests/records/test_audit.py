@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from access.decide import Actor
 from core.errors import BadInput, KeysMissing, NotFound, NotPermitted, StoreDamaged
-from records import proofs, queries
+from records import entries, proofs, queries
 from records.audit import (
     Asked,
     audit_entries,
@@ -425,6 +425,9 @@ def test_a_segment_in_another_form_is_told() -> None:
         (data.replace(b'"x"', b'"\\ud800"'), "journal.unreadable"),
         (data.replace(b"1e+16", b"NaN"), "journal.unreadable"),
         (b"", "journal.unreadable"),
+        (data.replace(b"1e+16", b"1e16"), "journal.form"),
+        (data.replace(b"1e+16", b"0.00001"), "journal.form"),
+        (data.replace(b"1e+16", b"[" * 120 + b"]" * 120), "journal.unreadable"),
     ):
         assert code in {fault.code for fault in examine([(1, wrong)]).faults}, wrong
 
@@ -456,6 +459,85 @@ def test_the_leaf_is_the_entry_without_its_box(data: dict[str, Any], personal: b
     again.take("", json.loads(expected), expected, boxed=False)
     assert run.leaves == again.leaves
     assert run.faults == again.faults == []
+
+
+def a_segment(data: object, **changes: Any) -> bytes:
+    """The second segment of a journal whose entries differ in what a check looks at."""
+    entry: dict[str, Any] = {
+        "at": "2026-04-01T00:30:00.000000Z", "batch": "", "data": {}, "event": "x", "ledger": "", "number": 5, "person": "",
+        "record": "r-" + "a" * 26, "via": "cli",
+    }  # fmt: skip
+    personal = {"box": "eA==", "commitment": "0" * 64, "key": "k"}
+    entries = [entry, {**entry, "number": 6, "personal": personal}, {**entry, "number": 7, "data": {"a": data}}]
+    last = {**entry, "number": 8, "event": "checkpoint_signed", "data": {"previous": "", "note": "", "key": ""}}
+    return canonical({"format": FORMAT, "segment": 2, "previous": "", "entries": [*entries, {**last, **changes}]})
+
+
+HOSTILE = st.one_of(
+    JSON,
+    st.integers(-(2**70), 2**70),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(max_codepoint=0x2FF, exclude_categories=())),
+    st.text(st.sampled_from('"\\/\0\b\t\n\f\r\x1f\x7f\x80\u2028\ufeff\uffff\U00010000\U0010ffff{}[],:')),
+)
+
+
+@settings(max_examples=300)
+@given(
+    data=HOSTILE.map(lambda value: canonical(value)).map(json.loads),
+    changes=st.dictionaries(
+        st.sampled_from(["at", "number", "event", "person", "batch", "record", "via", "ledger", "personal", "other"]),
+        st.sampled_from([None, "", "x", 8, 9, 8.0, True, "p-" + "b" * 26, "2026-04-01T00:29:00.000000Z", {}]),
+        max_size=2,
+    ),
+    edits=st.lists(
+        st.tuples(
+            st.floats(0, 1, exclude_max=True),
+            st.integers(0, 4),
+            st.sampled_from(
+                [
+                    b"",
+                    b" ",
+                    b"0",
+                    b"-",
+                    b".0",
+                    b"e5",
+                    b"\\u0041",
+                    b"\\ud800",
+                    b"\\/",
+                    b"\x00",
+                    b"\xff",
+                    b'"',
+                    b"{",
+                    b"[]",
+                    b",",
+                    b'"a":1,',
+                ]
+            ),
+        ),
+        max_size=3,
+    ),
+)
+def test_the_quick_way_says_what_the_slow_way_says(
+    data: object, changes: dict[str, Any], edits: list[tuple[float, int, bytes]]
+) -> None:
+    segment = a_segment(data, **changes)
+    for place, length, put in edits:
+        at = int(place * len(segment))
+        segment = segment[:at] + put + segment[at + length :]
+    quick = entries._read(2, segment)
+    if quick is not None:
+        told = json.loads(segment)
+        assert canonical(told) == segment
+        assert quick[2] == [canonical(entry) for entry in told["entries"]]
+    with pytest.MonkeyPatch.context() as patch:
+        found = examine([(2, segment)])
+        patch.setattr(entries, "_read", lambda number, data: None)
+        assert examine([(2, segment)]) == found
+
+
+def test_the_quick_way_is_taken() -> None:
+    assert entries._read(2, a_segment({"a": [{"b": None, "c": "台帳\n\x7f", "d": 12, "e": True}]})) is not None
 
 
 def test_a_leaf_that_is_too_long_stands_by_its_digest() -> None:
