@@ -26,7 +26,7 @@ from records.entries import (
     missing_leaves,
     number_fault,
 )
-from storage.merkle import HASH, inclusion_ranges, leaf_hash, verify_inclusion
+from storage.merkle import HASH, inclusion_ranges, leaf_hashes, verify_inclusion
 from storage.notes import Checkpoint, Verifier, checkpoint, verifier
 from storage.places import segment_place
 from storage.port import Journal
@@ -165,16 +165,20 @@ def _noted(log: LogFolder | None, notes: Sequence[tuple[str, bytes]]) -> list[Cl
 
 
 def _segments(open_journal: Callable[[], Journal], jobs: int) -> tuple[int, Iterator[Run]]:
-    last = open_journal().last()
-    if jobs < 2 or last < FEW:
-        return last, _alone(open_journal, last)
-    return last, _together(open_journal, last, jobs)
-
-
-def _alone(open_journal: Callable[[], Journal], last: int) -> Iterator[Run]:
     journal = open_journal()
+    last = journal.last()
+    if jobs < 2 or last < FEW:
+        return last, _alone(journal, last)
+    return last, _together(journal, open_journal, last, jobs)
+
+
+def _alone(journal: Journal, last: int) -> Iterator[Run]:
     for start in range(1, last + 1, AT_ONCE):
-        yield examine(_read(journal, start, min(AT_ONCE, last + 1 - start)))
+        yield _run(journal, start, last)
+
+
+def _run(journal: Journal, first: int, last: int) -> Run:
+    return examine(_read(journal, first, min(AT_ONCE, last + 1 - first)))
 
 
 def _read(journal: Journal, first: int, count: int) -> Iterator[tuple[int, bytes]]:
@@ -191,15 +195,21 @@ def _read(journal: Journal, first: int, count: int) -> Iterator[tuple[int, bytes
             number += 1
 
 
-def _together(open_journal: Callable[[], Journal], last: int, jobs: int) -> Iterator[Run]:
-    """The runs in order, each read and examined by one of `jobs` processes."""
+def _together(journal: Journal, open_journal: Callable[[], Journal], last: int, jobs: int) -> Iterator[Run]:
+    """The runs in order, each read and examined by one of `jobs` processes, of which this is one: it takes what the others have no hand free for."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, _open, (open_journal,)) as pool:
+    with ProcessPoolExecutor(jobs - 1, context, _open, (open_journal,)) as pool:
+        started = pool.submit(len, ())
         waiting: deque[Future[Run]] = deque()
         try:
             for start in range(1, last + 1, AT_ONCE):
-                waiting.append(pool.submit(_examine, start, min(AT_ONCE, last + 1 - start)))
-                if len(waiting) > 2 * jobs:
+                busy = sum(not each.done() for each in waiting)
+                if started.done() and busy < 2 * (jobs - 1):
+                    waiting.append(pool.submit(_examine, start, last))
+                else:
+                    waiting.append(Future())
+                    waiting[-1].set_result(_run(journal, start, last))
+                while waiting and (waiting[0].done() or len(waiting) > 4 * jobs):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -216,8 +226,8 @@ def _open(open_journal: Callable[[], Journal]) -> None:
     _journals[:] = [open_journal()]
 
 
-def _examine(first: int, count: int) -> Run:
-    return examine(_read(_journals[0], first, count))
+def _examine(first: int, last: int) -> Run:
+    return _run(_journals[0], first, last)
 
 
 def _bundles(log: LogFolder) -> tuple[int, Iterator[Run]]:
@@ -430,7 +440,7 @@ class _Walk:
         self.result.tiles += 1
         if level == ENTRIES:
             try:
-                data = b"".join(map(leaf_hash, unbundled(data)))
+                data = leaf_hashes(unbundled(data))
             except ValueError:
                 data = b""
         expected = tile.data[: width * HASH]

@@ -131,13 +131,13 @@ def bundle(leaves: Sequence[bytes]) -> bytes:
 def unbundled(data: bytes) -> list[bytes]:
     """What the leaves of a bundle hold; `ValueError` where it is cut short or holds too many."""
     leaves: list[bytes] = []
-    at = 0
-    while at < len(data):
-        end = at + 2 + int.from_bytes(data[at : at + 2], "big")
-        if at + 2 > len(data) or end > len(data) or len(leaves) == WIDTH:
+    at, stop = 0, len(data)
+    while at < stop:
+        begin = at + 2
+        at = begin + (data[at] << 8) + data[at + 1] if begin <= stop else stop + 1
+        if at > stop or len(leaves) == WIDTH:
             raise ValueError("not a bundle")
-        leaves.append(data[at + 2 : end])
-        at = end
+        leaves.append(data[begin:at])
     return leaves
 
 
