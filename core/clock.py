@@ -46,7 +46,7 @@ def day_in_japan(moment: datetime) -> date:
 
 def stamp(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds, the one form in which times are written."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 TRIES = 7

@@ -13,6 +13,8 @@ from typing import Any
 
 from core.errors import BadInput
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+
 
 def canonical(value: Any) -> bytes:
     """`value` as UTF-8 JSON with sorted keys and no spaces; `json.loads` of it gives `value` again (tuples become
@@ -23,8 +25,7 @@ def canonical(value: Any) -> bytes:
     """
     _check(value, 0)
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
-        return text.encode("utf-8")
+        return _ENCODER.encode(value).encode("utf-8")
     except UnicodeEncodeError as error:
         raise _bad("text that is not valid Unicode") from error
 

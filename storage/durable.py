@@ -159,6 +159,16 @@ class Group:
         self._folders.clear()
 
 
+def write_synced(path: Path | str, data: bytes, mode: int = 0o444) -> None:
+    """Write one new file, whose bytes are durable on return; its name is not. `FileExistsError` when something is there."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        write_all(fd, data)
+        flush(fd)
+    finally:
+        os.close(fd)
+
+
 def write_all(fd: int, data: bytes) -> None:
     """Write every byte: one call may take fewer."""
     view = memoryview(data)

@@ -530,32 +530,36 @@ class FilesystemJournal:
         self._last = self._counted()
 
     def append(self, number: int, segment: bytes) -> None:
-        if number < 1 or number > self.last() + 1:
+        if number < 1 or (number > self._last + 1 and number > self.last() + 1):
             raise conflict("number")
         path = self._path(number)
+        first = number % SEGMENTS_A_FOLDER in (0, 1)  # of a folder
         with durable.writing():
+            named = False
             if number == self._last + 1:
-                path.parent.mkdir(exist_ok=True)
+                if first:
+                    path.parent.mkdir(exist_ok=True)
                 temporary = self._scratch.fresh()
                 try:
-                    with durable.Group(temporary.parent, 1) as group:
-                        group.write(temporary, segment)  # one file: synced as it is written
-                    durable.move_file(temporary, path)
-                finally:
+                    durable.write_synced(temporary, segment)
+                    named = durable.move_file(temporary, path)
+                except BaseException:
                     temporary.unlink(missing_ok=True)
-            if durable.read_regular(path) != segment:
+                    raise
+            if not named and durable.read_regular(path) != segment:
                 raise conflict("bytes")
             # Also when it was there already: whoever wrote it may not have come as far as this.
             durable.flush_folder(path.parent)
-            if number % SEGMENTS_A_FOLDER in (0, 1):
+            if first:
                 durable.flush_folder(self._root)
                 durable.flush_folder(self._path(max(number - 1, 1)).parent)
         self._last = max(self._last, number)
 
     def last(self) -> int:
         # Others may have appended; nobody removes.
-        while self._path(self._last + 1).exists():
-            self._last += 1
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            while os.stat(f"{self._top}/{segment_place(self._last + 1)}"):  # noqa: PTH116  # a path takes longer to make
+                self._last += 1
         return self._last
 
     def read(self, number: int) -> bytes:
