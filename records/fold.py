@@ -35,11 +35,14 @@ ENOUGH = 4000
 Row = dict[str, Any]
 
 
-def take(number: int, digest: str, entries: Sequence[Mapping[str, Any]], personal: Sequence[Any]) -> None:
-    """Fold one segment into the catalogue; as `Fold.take`."""
-    gathered = Fold()
-    gathered.take(number, digest, entries, personal)
+def take(
+    head: queries.Head, digest: str, entries: Sequence[Mapping[str, Any]], personal: Sequence[Any]
+) -> queries.Head:
+    """Fold the segment after `head` into the catalogue, as `Fold.take`. Returns where the catalogue ends then."""
+    gathered = Fold(head)
+    gathered.take(digest, entries, personal)
     gathered.write()
+    return gathered.head
 
 
 class Fold:
@@ -48,12 +51,13 @@ class Fold:
     People, posts, rights and ledgers, of which there are few, are written as they come: no other row of theirs is ever gathered.
 
     Args:
+        head: where the catalogue ends; it moves on with every segment.
         catalogue: which one (`queries.LIVE`, or a scratch one).
     """
 
-    def __init__(self, catalogue: str = queries.LIVE) -> None:
+    def __init__(self, head: queries.Head, catalogue: str = queries.LIVE) -> None:
+        self.head = head
         self.catalogue = catalogue
-        self._last, _ = queries.last_entry(catalogue)
         self._clear()
 
     def _clear(self) -> None:
@@ -68,16 +72,17 @@ class Fold:
         self.closed: list[tuple[str, str, str]] = []
         self.outcomes: dict[tuple[str, int], tuple[str, str, str | None]] = {}
 
-    def take(self, number: int, digest: str, entries: Sequence[Mapping[str, Any]], personal: Sequence[Any]) -> None:
-        """Gather one segment, the next; `StoreDamaged` (`journal.gap`) where the entries' numbers do not go on."""
-        first = self._last + 1
+    def take(self, digest: str, entries: Sequence[Mapping[str, Any]], personal: Sequence[Any]) -> None:
+        """Gather the next segment; `StoreDamaged` (`journal.gap`) where the entries' numbers do not go on."""
+        number, first = self.head.segment + 1, self.head.entry + 1
         if [entry["number"] for entry in entries] != list(range(first, first + len(entries))):
             raise StoreDamaged(
                 f"記録簿の区切り {number} の番号が続いていません。控えから復元してください。",
                 f"The entries of journal segment {number} do not go on in number. Restore from a backup.",
                 code="journal.gap",
             )
-        self._last += len(entries)
+        at = entries[-1]["at"] if entries else self.head.at
+        self.head = queries.Head(number, digest, self.head.entry + len(entries), at)
         self.segments.append({"number": number, "digest": digest, "first": first, "entries": len(entries)})
         for entry, part in zip(entries, personal, strict=True):
             if (step := STEPS.get(entry["event"])) is not None:

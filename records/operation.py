@@ -96,25 +96,17 @@ def operation(stores: Stores, actor: Actor) -> Iterator[Operation]:
     Decisions that the entries rest on (who may, which generation is the newest) belong inside the block.
     """
     with queries.exclusive():
-        catch_up(stores)
-        number, last_at = queries.last_entry()
+        head = catch_up(stores)
         now = stores.clock.now()
-        work = Operation(stores, actor, number + 1, max(stamp(now), last_at))
-        if _jumped(now, last_at):
-            work.note("clock_jumped", data={"last": last_at, "clock": stamp(now)})
+        work = Operation(stores, actor, head.entry + 1, max(stamp(now), head.at))
+        if _jumped(now, head.at):
+            work.note("clock_jumped", data={"last": head.at, "clock": stamp(now)})
         yield work
         if work.entries:
-            last = queries.last_segment()
-            segment = canonical(
-                {
-                    "format": FORMAT,
-                    "segment": last.number + 1,
-                    "previous": last.digest,
-                    "entries": work.entries,
-                }
-            )
-            fold.take(last.number + 1, sha256_hex(segment), work.entries, work.personal)
-            stores.journal.append(last.number + 1, segment)
+            number = head.segment + 1
+            segment = canonical({"format": FORMAT, "segment": number, "previous": head.digest, "entries": work.entries})
+            fold.take(head, sha256_hex(segment), work.entries, work.personal)
+            stores.journal.append(number, segment)
 
 
 def moment(stores: Stores) -> datetime:
@@ -138,18 +130,16 @@ def _jumped(now: datetime, last_at: str) -> bool:
     return noted is None or noted.at != last_at or noted.data["clock"] > noted.data["last"]
 
 
-def catch_up(stores: Stores) -> int:
-    """Fold the segments that the catalogue lacks; call it inside `queries.exclusive()`. Returns how many there were."""
-    count = 0
-    last = queries.last_segment()
-    previous = last.digest
-    for number, segment in stores.journal.segments(last.number + 1):
-        entries = opened(number, segment, previous)
-        previous = sha256_hex(segment)
+def catch_up(stores: Stores) -> queries.Head:
+    """Fold the segments that the catalogue lacks; call it inside `queries.exclusive()`. Returns where the catalogue ends then."""
+    head = queries.head()
+    for number, segment in stores.journal.segments(head.segment + 1):
+        entries = opened(number, segment, head.digest)
         with taking_in(number):
-            fold.take(number, previous, entries, [personal_part(stores.keys, entry) for entry in entries])
-        count += 1
-    return count
+            head = fold.take(
+                head, sha256_hex(segment), entries, [personal_part(stores.keys, entry) for entry in entries]
+            )
+    return head
 
 
 @contextmanager

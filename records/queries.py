@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -125,17 +126,14 @@ def let_go() -> None:
 
 def insert(model: type[models.Model], rows: Collection[Mapping[str, Any]], catalogue: str = LIVE) -> None:
     """Add rows: every column by its name, but surrogate keys."""
-    _write(_inserting(model), model, rows, catalogue)
+    if rows:
+        _write(_statements(model).insert, model, rows, catalogue)
 
 
 def put(model: type[models.Model], rows: Collection[Mapping[str, Any]], catalogue: str = LIVE) -> None:
     """As `insert`; a row whose primary key is there takes that row's place. Not for tables of the past."""
-    assert model._meta.pk is not None
-    others = [field.column for field in _columns(model) if not field.primary_key]
-    changes = ", ".join(f'"{name}" = excluded."{name}"' for name in others)
-    _write(
-        f'{_inserting(model)} ON CONFLICT ("{model._meta.pk.column}") DO UPDATE SET {changes}', model, rows, catalogue
-    )
+    if rows:
+        _write(_statements(model).put, model, rows, catalogue)
 
 
 def drop_waiting(record_ids: Iterable[str], catalogue: str = LIVE) -> None:
@@ -160,20 +158,32 @@ def close_batches(closed: Iterable[tuple[str, str, str]], catalogue: str = LIVE)
     _many("UPDATE daicho_records_batch SET closed_at = %s, closed_by = %s WHERE id = %s", rows, catalogue)
 
 
+@dataclass(frozen=True)
+class _Statements:
+    """How rows of a table are written. `columns`: (name, whether it holds JSON) of each value, in order."""
+
+    insert: str
+    put: str
+    columns: tuple[tuple[str, bool], ...]
+
+
 @lru_cache
-def _inserting(model: type[models.Model]) -> str:
-    columns = ", ".join(f'"{field.column}"' for field in _columns(model))
-    values = ", ".join(["%s"] * len(_columns(model)))
-    return f'INSERT INTO "{model._meta.db_table}" ({columns}) VALUES ({values})'  # noqa: S608  # names of our own columns
+def _statements(model: type[models.Model]) -> _Statements:
+    fields = _columns(model)
+    columns = ", ".join(f'"{field.column}"' for field in fields)
+    values = ", ".join(["%s"] * len(fields))
+    insert = f'INSERT INTO "{model._meta.db_table}" ({columns}) VALUES ({values})'  # noqa: S608  # names of our own columns
+    changes = ", ".join(f'"{each.column}" = excluded."{each.column}"' for each in fields if not each.primary_key)
+    assert model._meta.pk is not None
+    put = f'{insert} ON CONFLICT ("{model._meta.pk.column}") DO UPDATE SET {changes}'
+    return _Statements(insert, put, tuple((field.attname, isinstance(field, models.JSONField)) for field in fields))
 
 
 def _write(statement: str, model: type[models.Model], rows: Collection[Mapping[str, Any]], catalogue: str) -> None:
     """Rather than by Django's `bulk_create`, which makes an object of every row first; that takes longer than writing it."""
-    if not rows:
-        return
-    columns = [(field.attname, isinstance(field, models.JSONField)) for field in _columns(model)]
+    columns = _statements(model).columns
     json = connections[catalogue].ops.adapt_json_value
-    told = [tuple(json(row[name], None) if is_json else row[name] for name, is_json in columns) for row in rows]
+    told = [tuple([json(row[name], None) if is_json else row[name] for name, is_json in columns]) for row in rows]
     _many(statement, told, catalogue)
 
 
@@ -181,6 +191,31 @@ def _many(statement: str, rows: Sequence[tuple[Any, ...]], catalogue: str) -> No
     if rows:
         with connections[catalogue].cursor() as cursor:
             cursor.executemany(statement, rows)
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a catalogue ends: number and digest of its newest segment, number and time of its newest entry."""
+
+    segment: int = 0
+    digest: str = ""
+    entry: int = 0
+    at: str = ""
+
+
+def head(catalogue: str = LIVE) -> Head:
+    """Where the catalogue ends. In one question, since every operation asks it."""
+    with connections[catalogue].cursor() as cursor:
+        cursor.execute(HEAD)
+        row = cursor.fetchone()
+    return Head(*row) if row else Head()
+
+
+HEAD = """
+SELECT s.number, s.digest, COALESCE(e.number, 0), COALESCE(e.at, '')
+FROM (SELECT number, digest FROM daicho_records_segment ORDER BY number DESC LIMIT 1) AS s
+LEFT JOIN (SELECT number, at FROM daicho_records_entry ORDER BY number DESC LIMIT 1) AS e ON 1 = 1
+"""
 
 
 def last_entry(catalogue: str = LIVE) -> tuple[int, str]:
@@ -201,7 +236,7 @@ def last_segment(catalogue: str = LIVE) -> Segment:
 
 
 def _newest(select: str, catalogue: str) -> tuple[Any, ...] | None:
-    """The row of the highest number. Every operation asks this four times, and Django takes longer to say it than a database to answer."""
+    """The row of the highest number. Django takes longer to say it than a database to answer."""
     with connections[catalogue].cursor() as cursor:
         cursor.execute(f"{select} ORDER BY number DESC LIMIT 1")
         row: tuple[Any, ...] | None = cursor.fetchone()

@@ -40,18 +40,16 @@ def rebuild(stores: Stores, progress: Callable[[int, int], None] = lambda done, 
 def fold_some(stores: Stores, catalogue: str, upto: int) -> bool:
     """Fold the next segments, as far as `upto`, in one transaction; False when there was none left."""
     with queries.exclusive(catalogue):
-        last = queries.last_segment(catalogue)
-        gathered, previous, entries = fold.Fold(catalogue), last.digest, 0
-        for number, segment in islice(stores.journal.segments(last.number + 1), max(upto - last.number, 0)):
-            told = opened(number, segment, previous)
-            previous = sha256_hex(segment)
+        head = queries.head(catalogue)
+        gathered = fold.Fold(head, catalogue)
+        for number, segment in islice(stores.journal.segments(head.segment + 1), max(upto - head.segment, 0)):
+            told = opened(number, segment, gathered.head.digest)
             with taking_in(number):
-                gathered.take(number, previous, told, [personal_part(stores.keys, entry) for entry in told])
-            entries += len(told)
-            if entries >= GROUP:
+                gathered.take(sha256_hex(segment), told, [personal_part(stores.keys, entry) for entry in told])
+            if gathered.head.entry - head.entry >= GROUP:
                 break
         gathered.write()
-    return previous != last.digest
+    return gathered.head != head
 
 
 def check_pins(stores: Stores, progress: Callable[[int, int], None] = lambda done, total: None) -> list[Finding]:
