@@ -19,15 +19,13 @@ def told(data: Path) -> dict[str, Any]:
     settings = load(data)
     set_up(settings)
 
-    import hashlib
     from collections import Counter
 
-    from records import queries
+    from records import alone, queries
     from records.check import verify
     from records.content import content
     from records.models import Batch, Entry, Record, Sheet
     from search.port import All, Scope
-    from storage.cipher import decrypt
     from wiring.open import open_installation
 
     stores = open_installation(settings)
@@ -45,13 +43,9 @@ def told(data: Path) -> dict[str, Any]:
     for record in Record.objects.order_by("ledger_id", "id"):
         rows = queries.generations(record.id)
         pins = [(row.object_version, row.object_digest) for row in rows]
-        bodies = [content(stores, record.id, *pin) for pin in pins or [(record.object_version, record.object_digest)]]
-        secret = stores.keys.get(record.id).secret
-        pages = [
-            hashlib.sha256(decrypt(stores.objects.read(body.pin, page["path"]), secret)).hexdigest()
-            for body in bodies
-            for page in body.body["pages"]
-        ]
+        sealed = pins or [(record.object_version, record.object_digest)]
+        bodies = [alone.opened(stores, content(stores, record.id, *pin)) for pin in sealed]
+        pages = [_page(stores, body, page) for body in bodies for page in body.body["pages"]]
         records.append(
             {
                 "sheets": list(Sheet.objects.filter(record=record).order_by("number").values_list("file", "page")),
@@ -80,6 +74,19 @@ def told(data: Path) -> dict[str, Any]:
         "findings": [repr(finding) for finding in verify(stores).findings],
         "scratch": [file.name for file in settings.scratch.rglob("*")],
     }
+
+
+def _page(stores: Any, body: Any, page: Any) -> str:
+    """SHA-256 of a page as it was scanned or masked; "destroyed" where a key that it lies under is gone."""
+    import hashlib
+
+    from core.errors import KeysMissing
+    from records.alone import page_bytes
+
+    try:
+        return hashlib.sha256(page_bytes(stores, body, page["path"], page.get("under", ()))).hexdigest()
+    except KeysMissing:
+        return "destroyed"
 
 
 def _items(record: str) -> list[list[Any]]:
