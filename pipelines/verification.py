@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,7 +30,7 @@ from records.operation import note_alone
 from records.stores import Stores
 from storage.mending import LooseJournal, Mended, Places, mend_journal, mend_object, mend_root
 from storage.places import STORE_PLACE, described
-from storage.port import Finding, Pin
+from storage.port import Finding, Pacer, Pin, unhurried
 from storage.readonly import read_only
 from wiring import catalogue
 from wiring.engines import open_objects, open_places
@@ -84,7 +83,7 @@ def verify_installation(
             _note(settings, state | {"round": _kept(begun, read)})
             saved = time.monotonic()
 
-    pace: Callable[[int], None] = Pace(speed.rate) if speed.rate else lambda size: None
+    pace: Pacer = Pace(speed.rate) if speed.rate else unhurried
     reading = Reading(speed.jobs, pace, before, share, told)
     try:
         result = verify(stores, lambda done, total: progress("verify", done, total), reading)
@@ -117,7 +116,7 @@ def verify_store(
 def _verified_alone(told: Settings, speed: Speed, progress: Progress) -> Verified:
     places = open_places(told)
     described(places.read(STORE_PLACE))
-    pace: Callable[[int], None] = Pace(speed.rate) if speed.rate else lambda size: None
+    pace: Pacer = Pace(speed.rate) if speed.rate else unhurried
     reading = Reading(speed.jobs, pace)
     return verify_copy(
         LooseJournal(places), open_objects(told), lambda done, total: progress("verify", done, total), reading

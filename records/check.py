@@ -22,10 +22,13 @@ from records.compare import compare
 from records.operation import opened
 from records.stores import Stores
 from storage.canonical import canonical, sha256_hex
-from storage.port import Checked, Finding, ObjectStore, Pin
+from storage.port import Checked, Finding, ObjectStore, Pacer, Pin, unhurried
 
 GROUP = 1000
 """Digests of segments asked of the catalogue at a time."""
+
+LONGEST = 5.0
+"""Seconds between two pieces of one file at most."""
 
 AHEAD = 4
 """Objects a thread that wait to be read, or to be told of in their order."""
@@ -66,14 +69,14 @@ class Reading:
 
     Args:
         jobs: objects at a time. Threads: hashing and reading leave the interpreter to the others.
-        pace: called with the bytes that were read; holds up whoever reads too fast.
+        pace: called with the bytes of every piece that was read, and with 0 after each object; holds up whoever reads too fast.
         before: what a run that was broken off, or an earlier part, read of the objects: they are not read again.
         share: stop when this share of all objects (0 to 1, those read before included) has been read.
         told: called after every object with what was read of the objects so far.
     """
 
     jobs: int = 1
-    pace: Callable[[int], None] = lambda size: None
+    pace: Pacer = unhurried
     before: Verified = field(default_factory=Verified)
     share: float = 1.0
     told: Callable[[Verified], None] = lambda result: None
@@ -85,7 +88,8 @@ WHOLE = Reading()
 class Pace:
     """At most so many bytes a second, for all threads together (a bucket of tokens that holds one second's).
 
-    An object is accounted for when it has been read: one that is larger than the bucket is waited for afterwards.
+    It holds within a large file, too, which is read in pieces. Nobody is held up longer than `LONGEST` in the middle of one, since servers lose
+    patience with who does not go on; what is owed then is waited for when the object has been read.
 
     Args:
         rate: bytes a second.
@@ -104,6 +108,8 @@ class Pace:
         with self._lock:
             self._spent = max(self._spent, self._now() - 1.0) + size / self._rate
             wait = self._spent - self._now()
+        if size:
+            wait = min(wait, LONGEST)
         if wait > 0:
             self._sleep(wait)
 
@@ -347,7 +353,7 @@ def _checked(objects: ObjectStore, wanted: Iterable[tuple[str, list[Pin]]], read
 
     def one(object_id: str, pins: list[Pin]) -> Checked:
         try:
-            checked = objects.check(object_id, pins)
+            checked = objects.check(object_id, pins, reading.pace)
         except Unreachable:  # that of the engine, not of this object: it would be told of all behind it
             raise
         except DaichoError as error:
@@ -355,7 +361,7 @@ def _checked(objects: ObjectStore, wanted: Iterable[tuple[str, list[Pin]]], read
         except Exception as error:  # one bad object must not end what takes days
             name = type(error).__name__
             return Checked(object_id, findings=[Finding(object_id, "", "unreadable", f"cannot be checked ({name})")])
-        reading.pace(checked.bytes)
+        reading.pace(0)
         return checked
 
     if reading.jobs == 1:

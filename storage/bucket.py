@@ -29,6 +29,7 @@ from urllib3.response import BaseHTTPResponse
 
 from core.errors import BadInput, DaichoError, NotReady, StorageFull, Unreachable
 from core.settings import S3Settings
+from storage.port import Pacer, unhurried
 from storage.streams import PIECE, Raw, buffered
 
 CONNECTIONS = 16  # kept open for each server; more wait for nobody, they are opened and closed
@@ -195,8 +196,8 @@ class Bucket:
         size = int(answer.headers.get("Content-Length") or 0)
         return Opened(*_answered(answer, version), size, buffered(_Body(answer, self.name)))
 
-    def measure(self, key: str, version: str = "") -> Measured | None:
-        """Read through, holding a piece at a time; None as `get`."""
+    def measure(self, key: str, version: str = "", pace: Pacer = unhurried) -> Measured | None:
+        """Read through, holding a piece at a time, of whose length `pace` is told; None as `get`."""
         opened = self.open(key, version)
         if opened is None:
             return None
@@ -205,6 +206,7 @@ class Bucket:
             while piece := stream.read(PIECE):
                 hasher.update(piece)
                 size += len(piece)
+                pace(len(piece))
         return Measured(opened.version, opened.lock, opened.held, hasher.hexdigest(), size)
 
     def versions(self, prefix: str, after: str = "") -> Iterator[Kept]:

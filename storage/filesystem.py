@@ -57,9 +57,9 @@ from storage.places import (
     object_place,
     segment_place,
 )
-from storage.port import Checked, Content, Finding, NewVersion, Pin
+from storage.port import Checked, Content, Finding, NewVersion, Pacer, Pin, unhurried
 from storage.refusals import conflict, damaged, gap, store_exists
-from storage.streams import LARGE, Digesting, Proved, Stored, buffered, digest_of
+from storage.streams import LARGE, PIECE, Digesting, Proved, Stored, buffered, digest_of
 
 _VERSION = re.compile(r"v([1-9][0-9]{0,8})")
 _TUPLE = re.compile(r"[0-9a-f]{2}")
@@ -67,7 +67,6 @@ _OBJECT_FOLDER = re.compile(r"[a-z0-9%-]{1,300}")
 _SEGMENT = re.compile(r"([0-9]{6,})\.json")
 _SEGMENTS = re.compile(r"(?:\A|(?<=\0))([0-9]{6,})\.json(?=\0|\Z)")
 _SEGMENT_FOLDER = re.compile(r"[0-9]{4,}")
-_READ = 1 << 20  # bytes at a time while checking
 
 
 def create_store(root: Path, store_id: str) -> None:
@@ -429,7 +428,7 @@ class FilesystemObjects:
 
     # Checking
 
-    def check(self, object_id: str, pins: Sequence[Pin] = ()) -> Checked:
+    def check(self, object_id: str, pins: Sequence[Pin] = (), pace: Pacer = unhurried) -> Checked:
         checked = Checked(object_id)
         home = self._home(object_id)
 
@@ -448,7 +447,7 @@ class FilesystemObjects:
 
         told = fixity.history(object_id, numbers, pinned, read, found)
         for place in sorted(told.contents):
-            self._check_file(home, place, told.contents[place], on_disk, checked)
+            self._check_file(home, place, told.contents[place], on_disk, checked, pace)
         fixity.root(numbers[-1], read, found)
         for path, mode in sorted(on_disk.items()):
             # What belongs to a version is unknown without its inventory, which is reported already.
@@ -456,7 +455,9 @@ class FilesystemObjects:
                 found(path, "extra", "not part of the object" if stat.S_ISREG(mode) else "neither a file nor a folder")
         return checked
 
-    def _check_file(self, home: Path, place: str, digest: str, on_disk: dict[str, int], checked: Checked) -> None:
+    def _check_file(
+        self, home: Path, place: str, digest: str, on_disk: dict[str, int], checked: Checked, pace: Pacer
+    ) -> None:
         def found(code: str, detail: str) -> None:
             checked.findings.append(Finding(checked.object_id, place, code, detail))
 
@@ -470,10 +471,11 @@ class FilesystemObjects:
                 status = os.fstat(fd)
                 if not stat.S_ISREG(status.st_mode):
                     raise OSError(errno.EINVAL, "not a file")
-                buffer = memoryview(bytearray(min(_READ, status.st_size + 1)))  # most files are small
+                buffer = memoryview(bytearray(min(PIECE, status.st_size + 1)))  # most files are small
                 while size := file.readinto(buffer):
                     hasher.update(buffer[:size])
                     checked.bytes += size
+                    pace(size)
         except OSError as error:
             found("damaged", f"the file cannot be read ({errno.errorcode.get(error.errno or 0, 'unknown')})")
             return

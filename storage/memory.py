@@ -14,8 +14,8 @@ from core.errors import Conflict, DigestMismatch, KeysMissing
 from storage.canonical import sha512_hex
 from storage.cipher import new_identity
 from storage.inventory import built, content_path, missing, parsed, unbuilt, validated
-from storage.port import Checked, Content, Finding, Key, NewVersion, Pin
-from storage.streams import LARGE, Digesting, Proved, Stored, buffered, digest_of
+from storage.port import Checked, Content, Finding, Key, NewVersion, Pacer, Pin, unhurried
+from storage.streams import LARGE, PIECE, Digesting, Proved, Stored, buffered, digest_of
 
 Fail = Callable[[str, str], None]
 
@@ -93,7 +93,7 @@ class MemoryObjects:
     def objects(self) -> Iterator[str]:
         yield from {object_id for object_id, _ in self.inventories}
 
-    def check(self, object_id: str, pins: Sequence[Pin] = ()) -> Checked:
+    def check(self, object_id: str, pins: Sequence[Pin] = (), pace: Pacer = unhurried) -> Checked:
         checked = Checked(object_id)
         pinned = {pin.number: pin.digest for pin in pins}
         head = self.head(object_id)
@@ -123,6 +123,8 @@ class MemoryObjects:
                 continue
             checked.files += 1
             checked.bytes += len(content)
+            for start in range(0, len(content), PIECE):
+                pace(min(PIECE, len(content) - start))
             if sha512_hex(content) != digest:
                 findings.append(Finding(object_id, path, "damaged", "the bytes are not those that were sealed"))
         return checked

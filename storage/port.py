@@ -8,6 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol, TypeAlias
 
+Pacer: TypeAlias = Callable[[int], None]
+"""Told of bytes that were read; may wait."""
+
+
+def unhurried(size: int) -> None:
+    """The pace that holds nobody up."""
+
 
 class Source(Protocol):
     """Bytes of a file that is too large to hold, already encrypted: the same ones each time they are read."""
@@ -134,10 +141,12 @@ class ObjectStore(Protocol):
         """Ids of all objects with at least one complete version, in no particular order, while others write."""
         ...
 
-    def check(self, object_id: str, pins: Sequence[Pin] = ()) -> Checked:
+    def check(self, object_id: str, pins: Sequence[Pin] = (), pace: Pacer = unhurried) -> Checked:
         """Read every byte of the object, without keys; damage becomes findings, never an exception.
 
         Inventories must have the digests of `pins`; versions above the highest pin are reported as `unacknowledged`.
+        `pace` is called with the length of each piece of a content file (at most `streams.PIECE`) when it has been read,
+        perhaps from several threads, and may hold up who reads; pieces read twice are told twice.
         """
         ...
 

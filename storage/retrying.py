@@ -14,7 +14,20 @@ from typing import BinaryIO, TypeVar
 
 from core.clock import Patient, Sleep
 from core.errors import Unreachable
-from storage.port import Checked, Content, DerivativeStore, Finding, Journal, Locks, NewVersion, ObjectStore, Pin, every
+from storage.port import (
+    Checked,
+    Content,
+    DerivativeStore,
+    Finding,
+    Journal,
+    Locks,
+    NewVersion,
+    ObjectStore,
+    Pacer,
+    Pin,
+    every,
+    unhurried,
+)
 from storage.streams import PIECE, Raw, Stored, buffered
 
 T = TypeVar("T")
@@ -86,8 +99,8 @@ class RetryingObjects(_Resuming):
             given.add(object_id)
             yield object_id
 
-    def check(self, object_id: str, pins: Sequence[Pin] = ()) -> Checked:
-        return self.again(lambda: self._store.check(object_id, pins))
+    def check(self, object_id: str, pins: Sequence[Pin] = (), pace: Pacer = unhurried) -> Checked:
+        return self.again(lambda: self._store.check(object_id, pins, pace))
 
     def strays(self) -> list[Finding]:
         return self.again(self._store.strays)

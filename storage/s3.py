@@ -67,7 +67,7 @@ from storage.places import (
     segment_place,
     version_at,
 )
-from storage.port import Checked, Content, Finding, NewVersion, Pin, every
+from storage.port import Checked, Content, Finding, NewVersion, Pacer, Pin, every, unhurried
 from storage.refusals import conflict, damaged, gap, store_exists
 from storage.streams import LARGE, Digesting, Proved, Stored, buffered, size_of
 
@@ -399,13 +399,13 @@ class S3Objects:
 
     # Checking
 
-    def check(self, object_id: str, pins: Sequence[Pin] = ()) -> Checked:
+    def check(self, object_id: str, pins: Sequence[Pin] = (), pace: Pacer = unhurried) -> Checked:
         checked = Checked(object_id)
         listed = self._listed(object_place(object_id))
         numbers = _numbers(listed)
         if numbers:
             pinned = {pin.number: pin.digest for pin in pins}
-            _Check(self._bucket, self._threads, self._clock.now(), checked, listed, pinned).run(numbers)
+            _Check(self._bucket, self._threads, self._clock.now(), checked, listed, pinned, pace).run(numbers)
         else:
             checked.findings.append(Finding(object_id, "", "missing", "no complete version of this object"))
         return checked
@@ -603,6 +603,7 @@ class _Check:
     checked: Checked
     listed: dict[str, list[Kept]]
     pinned: dict[int, str]
+    pace: Pacer = unhurried
     sound: dict[str, Answered] = field(default_factory=dict)
     fetched: dict[tuple[str, str], Fetched | None] = field(default_factory=dict)
 
@@ -675,7 +676,7 @@ class _Check:
         """Read a content file through, newest version first, until one has the digest; (versions, bytes) that were read."""
         read = size = 0
         for kept in self._kept(path):
-            measured = self._had(functools.partial(self.bucket.measure, kept.key, kept.version))
+            measured = self._had(functools.partial(self.bucket.measure, kept.key, kept.version, self.pace))
             if measured is None:
                 continue
             read += 1

@@ -16,7 +16,7 @@ from core.errors import BadInput, Conflict, DigestMismatch, KeysMissing, NotFoun
 from storage.cipher import decrypt, encrypt
 from storage.memory import MemoryObjects
 from storage.port import Content, DerivativeStore, Journal, KeyStore, Locks, NewVersion, ObjectStore, Pin
-from storage.streams import LARGE, Raw, buffered, digest_of, size_of
+from storage.streams import LARGE, PIECE, Raw, buffered, digest_of, size_of
 
 Damage = Callable[[Pin, str], None]
 
@@ -235,8 +235,10 @@ class ObjectStoreContract:
         assert read_through(objects.open(pin, "whole")) == (BIG, digest_of(Generated(BIG)))
         assert (objects.open(pin, "a").read(), objects.open(pin, "none").read()) == (b"1", b"")
         assert objects.read(pin, "small") == Generated(5).open().read()
-        checked = objects.check("r-1", [pin])
+        pieces: list[int] = []
+        checked = objects.check("r-1", [pin], pieces.append)
         assert (checked.files, checked.bytes, checked.findings) == (4, BIG + 6, [])
+        assert sum(pieces) >= BIG + 6 and max(pieces) <= PIECE, "held up in the middle of a file, too"
         assert objects.seal([version(whole=Generated(BIG), small=Generated(5), none=b"", a=b"1")]) == [pin]
         with pytest.raises(Conflict):
             objects.seal([version(whole=Generated(BIG + 1), small=Generated(5), none=b"", a=b"1")])

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from core.errors import DigestMismatch, StoreDamaged, Unreachable
-from records.check import Pace, Reading, Verified, read_journal, verify, verify_copy
+from records.check import LONGEST, Pace, Reading, Verified, _checked, read_journal, verify, verify_copy
 from records.check import Pins as JournalPins
-from storage.port import Checked, Pin
+from storage.memory import MemoryObjects
+from storage.port import Checked, NewVersion, Pin
+from storage.streams import PIECE
 from tests.house import House
 
 Told = list[tuple[str, str, str]]
@@ -49,7 +51,7 @@ def test_whatever_one_object_raises_the_others_are_read(
     real = objects.check
     bad = {records[0]: DigestMismatch("", "rot", code="storage.unreadable"), records[3]: ZeroDivisionError()}
 
-    def check(object_id: str, pins: Any = ()) -> Checked:
+    def check(object_id: str, pins: Any = (), pace: Any = None) -> Checked:
         if object_id in bad:
             raise bad[object_id]
         return real(object_id, pins)
@@ -68,7 +70,7 @@ def test_an_engine_that_is_gone_ends_the_run_and_it_goes_on_where_it_was(
     objects.files[records[1], path] = b"rot"
     real, read = objects.check, list[str]()
 
-    def check(object_id: str, pins: Any = ()) -> Checked:
+    def check(object_id: str, pins: Any = (), pace: Any = None) -> Checked:
         if object_id == records[3] and read.count(records[3]) == 0:
             read.append(object_id)
             raise Unreachable("", "gone")
@@ -97,7 +99,7 @@ def test_read_in_shares_everything_comes_once(
     objects: Any = house.stores.objects
     real, read = objects.check, list[str]()
 
-    def check(object_id: str, pins: Any = ()) -> Checked:
+    def check(object_id: str, pins: Any = (), pace: Any = None) -> Checked:
         read.append(object_id)
         return real(object_id, pins)
 
@@ -135,6 +137,50 @@ def test_the_pace_is_kept_by_all_threads_together() -> None:
     slept.clear()
     fast(10**9)
     assert slept == []
+
+
+def test_the_rate_holds_within_a_large_file() -> None:
+    """At no moment has more been read than the rate allows and one piece; the control is a store that tells of whole objects alone."""
+    objects, big = MemoryObjects(), 40 * PIECE
+    pins = objects.seal([NewVersion("r-big", 1, {"a": bytes(big)}, "2026-04-01T00:00:00Z", "p-1", "capture")])
+    rate, now, read, most = 2.0 * PIECE, 0.0, 0, 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    pace = Pace(rate, sleep, lambda: now)
+
+    def told_of(size: int) -> None:
+        nonlocal read, most
+        read += size
+        most = max(most, read - rate * now)
+        pace(size)
+
+    class Whole:
+        """As it was: told of when all of it has been read."""
+
+        def check(self, object_id: str, pins: Any, pacer: Any) -> Checked:
+            checked: Checked = objects.check(object_id, pins)
+            pacer(checked.bytes)
+            return checked
+
+    one = [("r-big", pins)]
+    assert [each.bytes for each in _checked(objects, one, Reading(pace=told_of))] == [big]
+    assert most <= rate + PIECE
+    assert now >= big / rate - 1.0
+    whole: Any = Whole()
+    list(_checked(whole, one, Reading(pace=told_of)))
+    assert most >= big - rate
+
+
+def test_nobody_is_held_up_for_long_in_the_middle_of_a_file() -> None:
+    """A server would close the connection; what is owed is waited for behind the object."""
+    slept: list[float] = []
+    pace = Pace(1_000, slept.append, lambda: 0.0)
+    for size in (100_000, 100_000, 0):
+        pace(size)
+    assert slept == [LONGEST, LONGEST, pytest.approx(199.0)]
 
 
 def test_each_damaged_segment_is_named_whatever_it_is(house: House, records: list[str]) -> None:
