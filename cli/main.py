@@ -214,8 +214,12 @@ def _known(error: BaseException) -> DaichoError:
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
             return full()
-        if isinstance(cause, sqlite3.OperationalError) and "full" in str(cause):
-            return full()
+        if isinstance(cause, sqlite3.OperationalError) and (
+            "full" in str(cause) or getattr(cause, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_SHMSIZE
+        ):
+            return (
+                full()
+            )  # the second: no room for the 32 KiB that it shares between processes, which it calls an I/O error
         if isinstance(cause, OSError) and cause.errno == errno.EIO:
             return failed()
         if isinstance(cause, sqlite3.Error) and getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_DISK:

@@ -9,11 +9,13 @@ import random
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 from core.clock import FixedClock, day_in_japan, stamp
-from records import queries
+from records import capture, operation, queries
 from records.models import Entry
 from records.operation import BEHIND, IDLE, log_key, note_alone
 from records.retention import compute
@@ -59,10 +61,8 @@ def by_creation(house: House) -> None:
     house.ledger(schedule=type(schedule)(schedule.title, schedule.mandate, "creation", schedule.start, 5, "destroy"))
 
 
-@pytest.mark.parametrize("walk", range(6 if PARTS == 1 else 300))
-def test_entries_never_go_back_and_nothing_ends_early(
-    walk: int, house: House, blank_catalogue: Path, tmp_path: Path
-) -> None:
+def walked(house: House, walk: int) -> int:
+    """Seal a record at each moment of a walk of the clock, and look when it ends; how many jumps there were."""
     by_creation(house)
     clock = house.stores.clock
     assert isinstance(clock, FixedClock)
@@ -83,15 +83,39 @@ def test_entries_never_go_back_and_nothing_ends_early(
             {},
             day_in_japan(max(now, latest)),
         )
-        assert row.retention_due == str(least.due), where
+        assert row.retention_due == str(least.due), f"{where}: ends early"
     times = list(Entry.objects.order_by("number").values_list("at", flat=True))
-    assert times == sorted(times)
+    assert times == sorted(times), "entries go back"
+    return jumps
+
+
+@pytest.mark.parametrize("walk", range(6 if PARTS == 1 else 300))
+def test_entries_never_go_back_and_nothing_ends_early(
+    walk: int, house: House, blank_catalogue: Path, tmp_path: Path
+) -> None:
+    jumps = walked(house, walk)
     told = [entry.data for entry in Entry.objects.filter(event="clock_jumped").order_by("number")]
     assert bool(told) == bool(jumps)
     assert all(each["last"] != each["clock"] for each in told)
     from records.check import catalogue_digest
 
     assert house.rebuilt_digest(blank_catalogue, tmp_path / "again.sqlite3") == catalogue_digest()
+
+
+@pytest.mark.parametrize(
+    ("where", "protection", "damage"),
+    [
+        (capture, ("moment", lambda stores: stores.clock.now()), "ends early"),
+        (operation, ("max", lambda now, last: now), "ends early|entries go back"),
+    ],
+)
+def test_a_clock_that_is_believed_is_seen(
+    where: ModuleType, protection: tuple[str, Any], damage: str, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control: a program that takes the time from the clock alone, for the day of capture or for its entries."""
+    monkeypatch.setattr(where, *protection, raising=False)
+    with pytest.raises(AssertionError, match=damage):
+        walked(house, 0)
 
 
 def test_a_jump_is_told_once(house: House) -> None:

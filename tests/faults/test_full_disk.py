@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import Unharmed
-from tests.faults.operations import OPERATIONS, PARTS, SEED, Operation, acknowledged
+from tests.faults.operations import OPERATIONS, PARTS, SEED, Operation, acknowledged, without
 from tests.installed import environment, run
 
 pytestmark = pytest.mark.slow
@@ -25,6 +25,19 @@ SIZES = {"ingest": (1, 40), "backup": (1, 40), "rebuild": (2, 40), "reindex": (1
 """Operation -> amounts of room that are tried in CI, and by `make faults`."""
 
 CODES = {"storage.full", "index.full"}
+
+ROOM = 50_000
+"""Bytes in which a rotation of the base's keys finds room to begin and none to end."""
+
+DEAF = """
+import os
+from contextlib import suppress
+from storage import durable
+def heard(fd, data):
+    with suppress(OSError):
+        os.write(fd, data)
+durable.write_all = heard
+"""
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +71,31 @@ def most_used(operation: Operation, here: Path, disk: Path) -> int:
     return begin - least
 
 
+def filled_up(operation: Operation, whole: Unharmed, disk: Path, room: int, elsewhere: Path) -> bool:
+    """Run it with so many bytes left, then again with room enough, and compare; whether the disk was full.
+
+    Args:
+        elsewhere: for temporary files, which are not to take room.
+    """
+    here, filler = operation.laid_out(whole.base, disk / "here"), disk / "filler"
+    where = f"seed {SEED}, {operation.name} with {room} bytes left"
+    try:
+        with filler.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, max(room_of(disk) - room, 1))
+        ended = run(*operation.command(here), program=(), plain=True, TMPDIR=str(elsewhere))
+        assert "Traceback" not in ended.err, f"{where}: {ended.err}"
+        if ended.code:
+            assert any(f"[{code}]" in ended.err for code in CODES), f"{where}: {ended.err}"
+            assert not acknowledged(ended.out), where
+        filler.unlink()
+        operation.given_again(here)
+        assert operation.outcome(here) == whole.outcome, where
+    finally:
+        filler.unlink(missing_ok=True)
+        shutil.rmtree(here)
+    return ended.code != 0
+
+
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("name", SIZES)
 def test_a_full_disk(
@@ -70,20 +108,18 @@ def test_a_full_disk(
     sizes = [rng.randrange(0, used * 9 // 10) for _ in range(SIZES[name][PARTS > 1])]
     full = 0
     for room in sizes[part::PARTS]:
-        here = operation.laid_out(whole.base, disk / "here")
-        filler = disk / "filler"
-        with filler.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, max(room_of(disk) - room, 1))
-        where = f"seed {SEED}, {name} with {room} bytes left"
-        ended = run(*operation.command(here), program=(), plain=True, TMPDIR=str(tmp_path))
-        assert "Traceback" not in ended.err, f"{where}: {ended.err}"
-        if ended.code:
-            full += 1
-            assert any(f"[{code}]" in ended.err for code in CODES), f"{where}: {ended.err}"
-            assert not acknowledged(ended.out), where
-        filler.unlink()
-        operation.given_again(here)
-        assert operation.outcome(here) == whole.outcome, where
-        shutil.rmtree(here)
+        full += filled_up(operation, whole, disk, room, tmp_path)
     assert full, f"{name}: it takes less than {used} bytes"
     print(f"{name}: {len(sizes[part::PARTS])} sizes below {used} bytes, full at {full}")
+
+
+def test_a_disk_that_is_full_and_not_heard_is_seen(
+    unharmed: Callable[[Operation], Unharmed], disk: Path, tmp_path: Path
+) -> None:
+    """The control: a program that does not listen to what a write answers wraps keys into empty files."""
+    operation = OPERATIONS["rotation"]
+    whole = unharmed(operation)
+    assert filled_up(operation, whole, disk, 0, tmp_path), "not even SQLite finds room"
+    assert filled_up(operation, whole, disk, ROOM, tmp_path)
+    with pytest.raises(AssertionError):
+        filled_up(without(operation, DEAF), whole, disk, ROOM, tmp_path)

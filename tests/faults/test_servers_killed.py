@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from core.settings import engines_toml, load
-from tests.faults.operations import PAGES, PARTS, SEED, content, laid_out, pages
+from tests.faults.operations import PAGES, PARTS, SEED, Operation, content, laid_out, pages, without
 from tests.installed import HASTY, done, environment
 from tests.servers.running import PostgresServer, S3Server, Server
 
@@ -80,6 +80,60 @@ def test_killed_at_a_random_moment(
     assert _sealed(after) == _sealed(before) + PAGES, where
     assert after["documents"] == before["documents"] + PAGES, where
     assert all(record in after["records"] for record in before["records"]), where
+
+
+QUICKLY = "from core import clock; clock.FIRST_PAUSE, clock.ENOUGH = 0.02, 1.0\n"
+"""Soon gives up an engine that does not answer."""
+
+PAUSED = """
+import os, pathlib, time
+from storage.s3 import S3Journal
+place, append = pathlib.Path(os.environ["PAUSED"]), S3Journal.append
+def stopping(self, number, segment):
+    append(self, number, segment)
+    if b'"sealed"' in segment and not place.exists():
+        place.touch()
+        while place.exists():
+            time.sleep(0.01)
+S3Journal.append = stopping
+"""
+"""Stands still between the journal's segment and the commit, until the file that PAUSED names is taken away."""
+
+FORGETFUL = "from storage.s3 import S3Journal as J; J.segments = lambda self, first=1: iter(())"
+
+
+def test_a_start_that_does_not_look_at_the_journal_is_seen(
+    here: Path, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    """The control: PostgreSQL killed between the journal and its commit. A program that takes nothing in afterwards does not come to the same end."""
+    scans = pages(tmp_path / "scans", 2, SEED + 7)
+    before = content(here / "data")
+    words = ("ingest", str(scans), "--ledger", "whole-pages", "--no-text", "--jobs", "1")
+    paused, ingest = tmp_path / "paused", Operation("ingest on engines", words, 0, 0)
+    process = subprocess.Popen(
+        without(ingest, QUICKLY + PAUSED).command(here),
+        env=environment(PAUSED=str(paused)),
+        cwd="/",
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        until = time.monotonic() + 60
+        while not paused.exists():
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.01)
+        postgres.kill()
+        paused.unlink()
+        _, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+        postgres.start()
+    assert process.returncode == 75, err
+    with pytest.raises(AssertionError):
+        without(ingest, FORGETFUL).given_again(here)
+    ingest.given_again(here)
+    after = content(here / "data")
+    assert (after["unread"], after["findings"], _sealed(after)) == (0, [], _sealed(before) + 2)
 
 
 def _sealed(told: Any) -> int:
