@@ -52,7 +52,7 @@ from storage.mending import mend_journal, mend_object, mend_root
 from storage.port import Finding, Journal, Pin
 from storage.readonly import read_only
 from wiring.engines import alone, create_store, open_places, open_store, side, store_id
-from wiring.open import open_installation, opened, write_settings
+from wiring.open import make_folders, open_installation, opened, write_settings
 from wiring.setup import set_up_child
 
 FILE = "backups.json"
@@ -143,7 +143,7 @@ def back_up(
 
     done = follow(
         side(source),
-        side(open_store(copy)),
+        side(open_store(copy, copy=True)),
         named,
         owed,
         last,
@@ -202,7 +202,7 @@ def restore(
     Raises:
         BadInput: (`backup.keys_apart`) the source is a bucket, and nothing says where the keys are.
         Conflict: (`restore.not_empty`) the data folder or the key folder holds something.
-        NotReady: (`backup.missing`, `backup.no_keys`) there is no store, or no copy of keys.
+        NotReady: (`backup.missing`, `backup.no_keys`) there is no store, or no copy of keys; (`storage.unsuitable`) no installation can live here.
         DigestMismatch: (`backup.damaged`) a file of the keys' copy is damaged or missing. KeysMissing: (`keys.foreign`) the keys are another store's.
     """
     begun = settings.data / RESTORING
@@ -232,9 +232,10 @@ def restore(
             "There is no backup here. Check the place, or use another backup.",
             code="backup.missing",
         ) from error
+    if not resumed:
+        make_folders(settings.data, settings.keys)
     with writing():
         begun.mkdir(parents=True, exist_ok=True)
-        settings.data.chmod(0o700)
     aside = replace(settings, data=begun, store_engine=None)
     try:
         store_id(aside)

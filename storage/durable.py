@@ -13,6 +13,8 @@ import fcntl
 import io
 import os
 import re
+import secrets
+import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -217,37 +219,96 @@ def move_folder(temporary: Path, path: Path) -> bool:
     return True
 
 
-def move_file(temporary: Path, path: Path) -> bool:
+def move_file(temporary: Path, path: Path, *, copy: bool = False) -> bool:
     """Put the (synced) file `temporary` at `path` unless something is there; False then, and `temporary` is gone
     either way.
 
-    A hard link does this on every filesystem that has them; the others must know a rename that does not replace.
+    A hard link does this on every filesystem that has them; others know a rename that does not replace. What knows
+    neither (exFAT through FUSE) is unsuitable, except for a `copy` on a disk of this machine: whoever else brings it up
+    to date is kept out by a lock, and what it is a copy of is there to make it again.
     """
+    for way in (_linked, _renamed, _renamed_alone) if copy else (_linked, _renamed):
+        done = way(temporary, path)
+        if done is not None:
+            temporary.unlink(missing_ok=True)
+            return done
+    raise _unsuitable()
+
+
+def _linked(temporary: Path, path: Path) -> bool | None:
+    """Whether it got the name; None where there are no hard links."""
     try:
         os.link(temporary, path, follow_symlinks=False)
     except FileExistsError:
-        temporary.unlink()
         return False
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        return _rename_new(temporary, path)
-    temporary.unlink()
+        return None
     return True
 
 
-def _rename_new(temporary: Path, path: Path) -> bool:
+def _renamed(temporary: Path, path: Path) -> bool | None:
+    """As `_linked`, by a rename that does not replace; None where it is not known."""
     rename = getattr(_libc, "renameat2", None)
-    if rename is not None:
-        source, target = os.fsencode(temporary), os.fsencode(path)
-        if rename(_AT_FDCWD, source, _AT_FDCWD, target, _RENAME_NOREPLACE) == 0:
-            return True
-        if ctypes.get_errno() == errno.EEXIST:
-            temporary.unlink()
+    if rename is None:
+        return None
+    source, target = os.fsencode(temporary), os.fsencode(path)
+    if rename(_AT_FDCWD, source, _AT_FDCWD, target, _RENAME_NOREPLACE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number == errno.EEXIST:
+        return False
+    if number not in _NO_LINKS:
+        raise OSError(number, os.strerror(number))
+    return None
+
+
+def _renamed_alone(temporary: Path, path: Path) -> bool | None:
+    """As `_linked`, under a lock of the folder; None where other machines could write to it, whom no lock of ours keeps out."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if os.major(os.fstat(folder).st_dev) == 0:  # no disk of this machine
+            return None
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if os.path.lexists(path):
             return False
-    raise NotReady(
-        "このファイルシステムには、上書きしないで名前を付ける手段がありません。ext4、XFS などに置いてください。",
-        "This filesystem cannot name a file without overwriting. Put the store on ext4, XFS or the like.",
+        temporary.rename(path)
+    finally:
+        os.close(folder)
+    return True
+
+
+def require_suitable(folder: Path) -> None:
+    """`NotReady` (`storage.unsuitable`) where no installation can live in `folder`: names could be overwritten, or files
+    cannot be kept from other people on the machine. Leaves nothing there.
+    """
+    with writing():
+        place = folder / f".{secrets.token_hex(8)}"
+        place.mkdir(0o700)
+        try:
+            one, other = place / "1", place / "2"
+            write_new(one, b"1", 0o600)
+            private = not any(stat.S_IMODE(each.stat().st_mode) & 0o077 for each in (place, one))
+            named = _linked(one, other) or _renamed(one, other)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+    if not named:
+        raise _unsuitable()
+    if not private:
+        raise NotReady(
+            f"フォルダー {folder} のファイルシステムは権限を保てず、この機械のだれでも鍵と目録を読めてしまいます。ext4、XFS などに置くか、ほかの人が"
+            "読めないように（umask=077 で）接続し直してください。控えは置けます。",
+            f"The filesystem of {folder} keeps no permissions: everybody on this machine could read keys and catalogue. Use ext4, XFS or the like, "
+            "or mount it so that nobody else can read it (umask=077). Backups may lie there.",
+            code="storage.unsuitable",
+        )
+
+
+def _unsuitable() -> NotReady:
+    return NotReady(
+        "このファイルシステムには、上書きしないで名前を付ける手段がありません。ext4、XFS などに置いてください。USB メモリーなどこの機械の媒体なら、控えは置けます。",
+        "This filesystem cannot name a file without overwriting. Put it on ext4, XFS or the like. Backups may lie on a medium of this machine, as a USB stick.",
         code="storage.unsuitable",
     )
 

@@ -140,11 +140,13 @@ class Scratch:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     yield folder
-                    shutil.rmtree(folder)
                 except BlockingIOError:
                     continue
                 finally:
                     os.close(lock)
+                # Closed by now: NFS and FUSE keep an open file that is removed under another name, and the folder with it.
+                # Nobody claims the folder meanwhile, since that takes the lock that we hold.
+                shutil.rmtree(folder)
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -526,9 +528,11 @@ class FilesystemJournal:
 
     Args:
         root: the store's folder. Opening lists every folder once and raises `StoreDamaged` where a number is missing.
+        copy: it is a copy of another store's, which may lie on a medium with a simpler filesystem.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, copy: bool = False) -> None:
+        self._copy = copy
         self._root = root / "journal"
         self._top = str(root)
         self._scratch = Scratch(root)
@@ -547,7 +551,7 @@ class FilesystemJournal:
                 temporary = self._scratch.fresh()
                 try:
                     durable.write_synced(temporary, segment)
-                    named = durable.move_file(temporary, path)
+                    named = durable.move_file(temporary, path, copy=self._copy)
                 except BaseException:
                     temporary.unlink(missing_ok=True)
                     raise

@@ -23,6 +23,8 @@ PACKAGES = {
     "chromedriver": "chromium-driver",
     "strace": "strace",
     "faketime": "faketime",
+    "mkfs.exfat": "exfatprogs",
+    "mount.exfat-fuse": "exfat-fuse",
 }
 
 

@@ -97,14 +97,15 @@ def copied_journal(store: Path) -> Journal:
     return ReadOnlyJournal(store)
 
 
-def open_store(settings: Settings) -> Store:
-    """All ports of the store, what a crash left in it finished."""
+def open_store(settings: Settings, *, copy: bool = False) -> Store:
+    """All ports of the store, what a crash left in it finished. `copy`: it follows another one, perhaps on a medium (`FilesystemJournal`)."""
     found = store_id(settings)
     match settings.store_engine:
         case None:
             objects = FilesystemObjects(settings.store)
             objects.heal()
-            return Store(found, objects, FilesystemJournal(settings.store), FilesystemDerivatives(settings.store))
+            journal = FilesystemJournal(settings.store, copy=copy)
+            return Store(found, objects, journal, FilesystemDerivatives(settings.store))
         case FolderSettings(path=path):
             root = Path(path)
             return Store(found, ReadOnlyObjects(root), ReadOnlyJournal(root), ReadOnlyDerivatives(root))

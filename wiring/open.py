@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from django.db import DatabaseError
@@ -23,7 +24,7 @@ from records.operation import catch_up
 from records.rebuild import require_same_history
 from records.stores import Stores
 from search.memory import MemoryIndex
-from storage.durable import write_new, writing
+from storage.durable import require_suitable, write_new, writing
 from storage.keys import FilesystemKeys, create_keys, store_of_keys
 from storage.port import Journal
 from wiring import catalogue
@@ -35,6 +36,7 @@ def create(settings: Settings, person: str) -> Stores:
 
     Raises:
         Conflict: (`store.exists`) the data folder or the key folder holds something already.
+        NotReady: (`storage.unsuitable`) no installation can live in one of them.
     """
     for folder in (settings.data, settings.keys):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -45,9 +47,7 @@ def create(settings: Settings, person: str) -> Stores:
     if catalogue.exists(settings):
         raise foreign_catalogue()
     made = RandomIds().new("s")
-    with writing():
-        settings.data.mkdir(parents=True, exist_ok=True)
-        settings.data.chmod(0o700)
+    make_folders(settings.data, settings.keys)
     if not write_settings(settings, person):
         raise taken(settings.data)  # somebody else began here a moment ago: nothing of it may be removed below
     try:
@@ -62,6 +62,28 @@ def create(settings: Settings, person: str) -> Stores:
         raise
     hold(settings)
     return open_installation(settings, fresh=True)
+
+
+def make_folders(*folders: Path) -> None:
+    """Make the empty folders of an installation, for nobody else to read; leaves none where one of them cannot be had.
+
+    Raises:
+        NotReady: (`storage.unsuitable`) no installation can live there.
+    """
+    made: list[Path] = []
+    try:
+        for folder in folders:
+            with writing():
+                if not folder.exists():
+                    made.append(folder)
+                    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                require_suitable(folder)
+                folder.chmod(0o700)
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):  # not empty: somebody else's by now
+                folder.rmdir()
+        raise
 
 
 def taken(folder: Path) -> Conflict:
