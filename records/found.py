@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Mapping, Sequence
 
 from access import queries as access_queries
@@ -153,10 +155,16 @@ def unknown_ledger() -> NotFound:
 
 def definition_of(ledger: str, version: int | None = None) -> tuple[Definition, int]:
     """A ledger's definition and its version (the newest when None); `NotFound` for an unknown one. Asks no rights: callers have."""
-    row = queries.ledger_version(ledger, version)
+    row = queries.definition(ledger, version)
     if row is None:
         raise unknown_ledger()
-    return from_json(row.definition), row.version
+    return _parsed(row[0]), row[1]
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(text: str) -> Definition:
+    """By its text, since one process may look at several catalogues. Parsing takes longer than everything else that an edit computes."""
+    return from_json(json.loads(text))
 
 
 def require_worm(stores: Stores, definition: Definition) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from django.apps import apps
 from django.conf import settings
@@ -28,6 +28,8 @@ from records.models import (
     Sheet,
     WaitingItem,
 )
+
+M = TypeVar("M", bound=models.Model)
 
 LIVE = "default"
 """The catalogue that people use, among those that functions here take as `catalogue`; the others are made by `scratch`."""
@@ -279,6 +281,19 @@ def ledgers(permitted: Iterable[str]) -> list[LedgerVersion]:
     return list(newest.order_by("ledger_id"))
 
 
+def definition(ledger_id: str, version: int | None = None) -> tuple[str, int] | None:
+    """(JSON text, version) of a definition version, the newest when `version` is None."""
+    condition, told = ("", (ledger_id,)) if version is None else (" AND version = %s", (ledger_id, version))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT definition, version FROM daicho_records_ledgerversion "  # noqa: S608  # one of two texts of ours
+            f"WHERE ledger_id = %s{condition} ORDER BY version DESC LIMIT 1",
+            told,
+        )
+        row: tuple[str, int] | None = cursor.fetchone()
+        return row
+
+
 def ledger_version(ledger_id: str, version: int | None = None) -> LedgerVersion | None:
     """A definition version, the newest when `version` is None."""
     rows = LedgerVersion.objects.filter(ledger_id=ledger_id)
@@ -286,11 +301,26 @@ def ledger_version(ledger_id: str, version: int | None = None) -> LedgerVersion 
 
 
 def record(record_id: str) -> Record | None:
-    return Record.objects.filter(id=record_id).first()
+    return _one(Record, {"id": record_id})
 
 
 def generation(record_id: str, number: int) -> Generation | None:
-    return Generation.objects.filter(record_id=record_id, number=number).first()
+    return _one(Generation, {"record_id": record_id, "number": number})
+
+
+def _one(model: type[M], wanted: Mapping[str, str | int]) -> M | None:
+    """The row with these values of unique columns; for tables without JSON. These are asked several times an operation: see `_newest`."""
+    with connection.cursor() as cursor:
+        cursor.execute(_selecting(model, tuple(wanted)), tuple(wanted.values()))
+        row = cursor.fetchone()
+    return model.from_db(LIVE, [field.attname for field in model._meta.concrete_fields], row) if row else None
+
+
+@lru_cache
+def _selecting(model: type[models.Model], wanted: tuple[str, ...]) -> str:
+    columns = ", ".join(f'"{field.column}"' for field in model._meta.concrete_fields)
+    conditions = " AND ".join(f'"{name}" = %s' for name in wanted)
+    return f'SELECT {columns} FROM "{model._meta.db_table}" WHERE {conditions}'  # noqa: S608  # names of our own columns
 
 
 def generations(record_id: str) -> list[Generation]:

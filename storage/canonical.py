@@ -30,6 +30,9 @@ def canonical(value: Any) -> bytes:
         raise _bad("text that is not valid Unicode") from error
 
 
+_PLAIN = frozenset([str, int, bool, type(None)])
+
+
 def _check(value: Any, depth: int) -> None:
     if depth > 100:
         raise _bad("a value nested more than 100 deep")
@@ -37,10 +40,12 @@ def _check(value: Any, depth: int) -> None:
         for key, item in value.items():
             if not isinstance(key, str):
                 raise _bad(f"a key of type {type(key).__name__}")
-            _check(item, depth + 1)
+            if type(item) not in _PLAIN or depth == 100:  # most are; a call for each takes longer than writing them
+                _check(item, depth + 1)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            _check(item, depth + 1)
+            if type(item) not in _PLAIN or depth == 100:
+                _check(item, depth + 1)
     elif isinstance(value, float):
         if not math.isfinite(value):
             raise _bad("a number that is not finite")
