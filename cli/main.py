@@ -64,6 +64,18 @@ class Invocation:
         assert self.stores is not None
         return Actor(person_by_login(self.settings.person), "cli")
 
+    def feed(self) -> None:
+        """When the result has been told: give the index what the command changed. Where that fails, whoever opens the installation next does."""
+        stores = vars(self).get("stores")
+        if stores is None or not stores.outbox.waits.is_set():
+            return
+        from records.indexing import feed
+
+        try:
+            feed(stores)
+        except (Exception, KeyboardInterrupt) as error:
+            logs.raised(error)
+
 
 COMMON = (
     click.option("--data", type=click.Path(path_type=Path), help="データフォルダー / data folder (DAICHO_DATA)"),
@@ -126,6 +138,7 @@ def command(group: click.Group, name: str) -> Callable[[Callable[..., None]], cl
                 out.language = settings.language
                 logs.begin(settings.log)
                 invocation = Invocation(settings, out)
+                context.call_on_close(invocation.feed)
                 if decision != "anyone":
                     from wiring.setup import set_up
 

@@ -1,6 +1,7 @@
 """Capture: spans of sheets become records, sealed or waiting; waiting ones are settled or refused; sealed ones are edited.
 
-Order of every write: the key is durable, the object version is sealed, then one operation (journal and catalogue), then the index.
+Order of every write: the key is durable, the object version is sealed, then one operation (journal and catalogue). The index follows when
+that is acknowledged (`records/indexing.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from records import queries
 from records.alone import Kept, destroyed_item, is_alone, key_of, opened, opened_item, sealed_item
 from records.content import CONTENT, FORMAT, Content, newest, unknown_batch, unknown_record
 from records.found import definition_of, require_worm
-from records.indexing import feed
 from records.ledger import Definition
 from records.models import Record
 from records.operation import Operation, moment, note_alone, operation
@@ -32,7 +32,7 @@ from storage.port import NewVersion, Pin, Source
 
 
 def seal_spans(stores: Stores, actor: Actor, batch: str, spans: Sequence[Captured]) -> None:
-    """Seal spans of one batch, in one group and one journal segment; each ends sealed or waiting. The caller feeds the index.
+    """Seal spans of one batch, in one group and one journal segment; each ends sealed or waiting.
 
     Raises:
         NotFound, NotPermitted: the actor may not bring sheets into the batch's ledger.
@@ -270,7 +270,6 @@ def settle(stores: Stores, actor: Actor, record_id: str, values: Mapping[str, st
         _same_version(record)
         sheets = [{"number": page["sheet"], "reason": ""} for page in made["pages"]]
         _note_sealed(work, "sealed", definition, made, pin, record.batch_id or "", sheets)
-    feed(stores)
     return Content(record_id, pin, made)
 
 
@@ -352,7 +351,6 @@ def seal_generation(
         require(actor, "edit", record.ledger_id, unknown_record())
         _same_version(record)
         _note_sealed(work, "edited", definition, body, pin, "")
-    feed(stores)
     return Content(record.id, pin, body)
 
 

@@ -9,6 +9,7 @@ from access.decide import Actor, ledgers
 from records import queries
 from records.content import content
 from records.found import definition_of, unknown_ledger
+from records.indexing import feed_own
 from records.ledger import Definition
 from records.operation import log_key, operation
 from records.stores import Stores
@@ -76,6 +77,7 @@ def find(
     conditions += [_within(item, parse(words)) for item, words in (where or {}).items()]
     conditions += [Has(facet, value) for facet, value in (has or {}).items()]
     query = All(tuple(conditions))
+    feed_own(stores, actor.person)
     page = stores.index.search(query, scope, past=past, limit=limit, cursor=cursor)
     counted = {facet: stores.index.facet(facet, query, scope, past=past) for facet in facets}
     key = log_key(stores)

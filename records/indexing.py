@@ -1,8 +1,13 @@
-"""Feeding the index from the journal: what each record's generations say, written until the index has caught up."""
+"""Feeding the index from the journal: what each record's generations say, written until the index has caught up.
+
+No operation does this before it is acknowledged; it leaves word in `Stores.outbox`. Whoever opened the installation feeds: `daicho serve` in
+a thread that this wakes, a command when it has printed its result, an ingest between its groups; and whoever opens it next, what these left.
+"""
 
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime
@@ -38,6 +43,12 @@ QUIET = 1000
 """Entries that change nothing in the index are let pass until there are this many."""
 
 PATIENCE = 20.0
+"""Seconds for which another process that is feeding is waited for."""
+
+SOON = 1.0
+"""Seconds that a search waits for what its person has changed."""
+FEW = 50
+"""Records written together meanwhile."""
 
 
 def feed(stores: Stores) -> int:
@@ -52,26 +63,54 @@ def feed(stores: Stores) -> int:
         return 0
 
 
+def feed_own(stores: Stores, person: str) -> None:
+    """Before a search: what this person changed is found, unless it takes longer than a moment to get it into the index.
+
+    Mostly whoever was woken by the change is at it, and is waited for. What others change comes when it comes.
+    """
+    begun = time.monotonic()
+    try:
+        if not queries.changed_by(person, stores.index.upto()) or not stores.outbox.feeding.acquire(timeout=SOON):
+            return
+        try:
+            left = max(begun + SOON - time.monotonic(), 0.0)
+            if queries.changed_by(person, stores.index.upto()):
+                _written(stores, FEW, left, left)
+        finally:
+            stores.outbox.feeding.release()
+    except (Unreachable, Busy, StorageFull, NotReady):
+        return
+
+
 def write_through(stores: Stores) -> int:
-    """As `feed`, but an index that cannot be written is an error. Another process that is feeding is waited for.
+    """As `feed`, but an index that cannot be written is an error. Another thread or process that is feeding is waited for."""
+    with stores.outbox.feeding:
+        return _written(stores, GROUP, PATIENCE, math.inf)
+
+
+def _written(stores: Stores, size: int, patience: float, within: float) -> int:
+    """Write what is outstanding in groups of `size`; begin none after `within` seconds, nor try one for longer than `patience`.
 
     Groups come in the order of their newest entries, and the index remembers each: what is broken off goes on behind the last.
     """
-    until = time.monotonic() + PATIENCE
+    ends, until = time.monotonic() + within, time.monotonic() + patience
     count = 0
     while True:
+        stores.outbox.waits.clear()  # before looking: what comes later sets it again
         after = stores.index.upto()
         changed, upto = queries.outbox(after)
         if upto == after or (not changed and upto - after < QUIET and after):
             return count
         try:
-            for start in range(0, len(changed) or 1, GROUP):
-                group = changed[start : start + GROUP]
-                reached = upto if start + GROUP >= len(changed) else group[-1][1]
+            for start in range(0, len(changed) or 1, size):
+                if time.monotonic() > ends:
+                    return count
+                group = changed[start : start + size]
+                reached = upto if start + size >= len(changed) else group[-1][1]
                 documents, gone = _told(stores, [record for record, _ in group])
                 stores.index.write(documents, gone, reached)
                 count += len(group)
-                until = time.monotonic() + PATIENCE
+                until = time.monotonic() + patience
         except Busy:
             if time.monotonic() > until:
                 raise

@@ -93,7 +93,8 @@ class Operation:
 def operation(stores: Stores, actor: Actor) -> Iterator[Operation]:
     """Run one operation; its entries are in the store and the catalogue when the block ends, or in neither.
 
-    Decisions that the entries rest on (who may, which generation is the newest) belong inside the block.
+    Decisions that the entries rest on (who may, which generation is the newest) belong inside the block. The index hears of it afterwards
+    (`Stores.outbox`).
     """
     with queries.exclusive():
         head = catch_up(stores)
@@ -107,6 +108,8 @@ def operation(stores: Stores, actor: Actor) -> Iterator[Operation]:
             segment = canonical({"format": FORMAT, "segment": number, "previous": head.digest, "entries": work.entries})
             fold.take(head, sha256_hex(segment), work.entries, work.personal)
             stores.journal.append(number, segment)
+    if any(entry["event"] in queries.INDEXED_EVENTS for entry in work.entries):
+        stores.outbox.waits.set()
 
 
 def moment(stores: Stores) -> datetime:

@@ -435,6 +435,11 @@ def _pinned() -> models.QuerySet[Any, tuple[str, int, str]]:
     )
 
 
+def changed_by(person: str, after: int) -> bool:
+    """Whether the person changed a record by an entry after number `after`."""
+    return Entry.objects.filter(number__gt=after, person=person, event__in=INDEXED_EVENTS).exists()
+
+
 def outbox(after: int) -> tuple[list[tuple[str, int]], int]:
     """(record, number of its newest entry) of records changed by entries after number `after`, in the order of these numbers; and the number
     of the entry up to which these are all: the newest, or where there are more than `WINDOW`, the last of so many. Records that changed again

@@ -71,10 +71,12 @@ def stop() -> None:
     threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
-def _keep_fed(stores: Stores, ended: threading.Event) -> None:
-    """Feed the index now and then: what another process wrote, or what waited while the index did not answer."""
+def keep_fed(stores: Stores, ended: threading.Event) -> None:
+    """Feed the index as soon as something was changed here; and now and then, what another process wrote, or what waited while the index did
+    not answer.
+    """
     noted = ""
-    while not ended.wait(FEED_EVERY):
+    while not ended.is_set():
         failed = ""
         try:
             feed(stores)
@@ -85,6 +87,7 @@ def _keep_fed(stores: Stores, ended: threading.Event) -> None:
         finally:
             queries.let_go()
         noted = failed
+        stores.outbox.waits.wait(FEED_EVERY)
 
 
 def _look_after(settings: Settings, stores: Stores, ended: threading.Event) -> None:
@@ -142,7 +145,7 @@ def serve(settings: Settings, stores: Stores, port: int, ready: Callable[[str], 
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     ready(f"http://{host}:{server.effective_port}/")
     ended = threading.Event()
-    feeder = threading.Thread(target=_keep_fed, args=(stores, ended), daemon=True)
+    feeder = threading.Thread(target=keep_fed, args=(stores, ended), daemon=True)
     feeder.start()
     keeper = threading.Thread(target=_look_after, args=(settings, stores, ended), daemon=True)
     keeper.start()
@@ -153,6 +156,7 @@ def serve(settings: Settings, stores: Stores, port: int, ready: Callable[[str], 
         server.run()
     finally:
         ended.set()
+        stores.outbox.waits.set()
         server.close()
         feeder.join(FEED_EVERY)
         keeper.join(FEED_EVERY)

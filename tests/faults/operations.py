@@ -296,9 +296,8 @@ class Edit(Operation):
         with served(here) as (process, person), attached(process.pid, options, signal.SIGINT):
             assert person.edit()
         calls = parsed(trace.read_text("utf-8"), here / "data")
-        writers = [call.thread for call in calls]
-        # The thread that answered; the feeder's is another, and may or may not come by meanwhile.
-        answered = max(set(writers), key=writers.count)
+        # The thread that answers; the feeder's is another, which begins when the operation ends. An ingest is killed while it feeds, too.
+        [answered] = {call.thread for call in calls if "/journal/" in call.shown}
         return [call for call in calls if call.thread == answered]
 
     def killed(self, here: Path, call: Call) -> tuple[bool, bool]:
