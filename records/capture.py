@@ -63,9 +63,7 @@ def seal_spans(stores: Stores, actor: Actor, batch: str, spans: Sequence[Capture
         for span, body, pin in zip(spans, bodies, pins, strict=True):
             if queries.record(span.record) is None:
                 _note_outcome(work, definition, version, batch, body, pin, span)
-    for span in spans:
-        if span.derived:
-            stores.derivatives.put(span.record, span.derived)
+    stores.derivatives.put({span.record: span.derived for span in spans if span.derived})
 
 
 def refuse_sheets(stores: Stores, actor: Actor, batch: str, numbers: Sequence[int], reason: str) -> None:

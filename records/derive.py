@@ -75,4 +75,4 @@ def snippet_alone(stores: Stores, content: Content, row: Mapping[str, Any]) -> b
 
 def keep(stores: Stores, record: str, files: Mapping[str, bytes]) -> None:
     """Store derivatives under the record's key."""
-    stores.derivatives.put(record, encrypt(pack(files), stores.keys.get(record).recipient))
+    stores.derivatives.put({record: encrypt(pack(files), stores.keys.get(record).recipient)})

@@ -101,7 +101,7 @@ def follow(
         for name in dict.fromkeys(name for _, _, named in group for name in named.derivatives):
             data = source.derivatives.get(name)
             if data is not None and target.derivatives.get(name) != data:
-                target.derivatives.put(name, data)
+                target.derivatives.put({name: data})
         for number, segment, _ in group:  # last: what a segment names is there when it is
             target.journal.append(number, segment)
             if target.journal.read(number) != segment:

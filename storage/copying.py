@@ -93,7 +93,7 @@ def copy_store(source: Side, target: Side, progress: Callable[[int], None] = lam
         if data is not None:
             derivatives += 1
             if target.derivatives.get(name) != data:
-                target.derivatives.put(name, data)
+                target.derivatives.put({name: data})
     return Copied(objects, versions, written, last, derivatives)
 
 

@@ -23,7 +23,7 @@ import secrets
 import shutil
 import stat
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -612,18 +612,19 @@ class FilesystemDerivatives:
         self._root = root / "derived"
         self._scratch = Scratch(root)
 
-    def put(self, name: str, data: bytes) -> None:
-        path = self._path(name)
+    def put(self, archives: Mapping[str, bytes]) -> None:
+        placed = {self._path(name): data for name, data in archives.items()}
         with durable.writing():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self._scratch.fresh()
-            try:
-                with temporary.open("xb") as file:
-                    file.write(data)
-                    file.write(hashlib.sha256(data).digest())
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            for path, data in placed.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary = self._scratch.fresh()
+                try:
+                    with temporary.open("xb") as file:
+                        file.write(data)
+                        file.write(hashlib.sha256(data).digest())
+                    temporary.replace(path)
+                finally:
+                    temporary.unlink(missing_ok=True)
 
     def get(self, name: str) -> bytes | None:
         stored = _bytes_or_none(self._path(name))

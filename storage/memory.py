@@ -7,7 +7,7 @@ single write. It raises to break the write before it lands, or after it has land
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 from core.errors import Conflict, DigestMismatch, KeysMissing
@@ -221,10 +221,11 @@ class MemoryDerivatives:
         self._fail = fail or _never
         self._archives: dict[str, bytes] = {}
 
-    def put(self, name: str, data: bytes) -> None:
-        self._fail("put", "before")
-        self._archives[name] = bytes(data)
-        self._fail("put", "after")
+    def put(self, archives: Mapping[str, bytes]) -> None:
+        for name, data in archives.items():
+            self._fail("put", "before")
+            self._archives[name] = bytes(data)
+            self._fail("put", "after")
 
     def get(self, name: str) -> bytes | None:
         return self._archives.get(name)

@@ -293,8 +293,10 @@ class DerivativeStore(Protocol):
     may be lost.
     """
 
-    def put(self, name: str, data: bytes) -> None:
-        """Write or replace; atomic, but not awaited: may be gone after a power loss."""
+    def put(self, archives: Mapping[str, bytes]) -> None:
+        """Write or replace archives by their names, those of a group together. Each is atomic, but not awaited: it may be
+        gone after a power loss. On an error some are there and others are not.
+        """
         ...
 
     def get(self, name: str) -> bytes | None:

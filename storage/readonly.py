@@ -6,7 +6,7 @@ write everywhere: nothing is cleaned up, no scratch folder is claimed, no lock i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from core.errors import NotReady
 from storage.filesystem import FilesystemDerivatives, FilesystemJournal, FilesystemObjects
@@ -42,7 +42,7 @@ class ReadOnlyJournal(FilesystemJournal):
 
 
 class ReadOnlyDerivatives(FilesystemDerivatives):
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, archives: Mapping[str, bytes]) -> None:
         raise read_only()
 
     def delete(self, name: str) -> None:

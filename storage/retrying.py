@@ -8,7 +8,7 @@ another try: a full store or a wrong password is no better a second later.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import BinaryIO, TypeVar
 
@@ -207,8 +207,8 @@ class RetryingDerivatives(_Resuming):
         super().__init__(sleep, now)
         self._derivatives = derivatives
 
-    def put(self, name: str, data: bytes) -> None:
-        self.again(lambda: self._derivatives.put(name, data))
+    def put(self, archives: Mapping[str, bytes]) -> None:
+        self.again(lambda: self._derivatives.put(archives))
 
     def get(self, name: str) -> bytes | None:
         return self.again(lambda: self._derivatives.get(name))

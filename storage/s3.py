@@ -24,7 +24,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -821,9 +821,11 @@ class S3Derivatives:
 
     def __init__(self, where: S3Settings) -> None:
         self._bucket = Bucket(where, where.derived)
+        self._threads = _Threads()
 
-    def put(self, name: str, data: bytes) -> None:
-        self._bucket.put(derivative_place(derivative_name(name)), data)
+    def put(self, archives: Mapping[str, bytes]) -> None:
+        placed = {derivative_place(derivative_name(name)): data for name, data in archives.items()}
+        self._threads.all([functools.partial(self._bucket.put, *each) for each in placed.items()])
 
     def get(self, name: str) -> bytes | None:
         fetched = self._bucket.get(derivative_place(derivative_name(name)))

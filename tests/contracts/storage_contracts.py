@@ -378,16 +378,24 @@ class DerivativeStoreContract:
 
     def test_put_get_delete(self, derivatives: DerivativeStore) -> None:
         assert derivatives.get("r-1.1") is None
-        derivatives.put("r-1.1", b"one")
-        derivatives.put("r-2.1", b"")
+        derivatives.put({"r-1.1": b"one"})
+        derivatives.put({"r-2.1": b""})
+        derivatives.put({})
         assert (derivatives.get("r-1.1"), derivatives.get("r-2.1")) == (b"one", b"")
-        derivatives.put("r-1.1", b"two")
+        derivatives.put({"r-1.1": b"two"})
         assert derivatives.get("r-1.1") == b"two"
         assert sorted(derivatives.names()) == ["r-1.1", "r-2.1"]
         derivatives.delete("r-1.1")
         derivatives.delete("r-1.1")
         assert derivatives.get("r-1.1") is None
         assert list(derivatives.names()) == ["r-2.1"]
+
+    def test_a_group_is_written_together(self, derivatives: DerivativeStore) -> None:
+        group = {f"r-{n}": b"%d" % n * 1000 for n in range(40)}
+        derivatives.put({"r-7": b"before", "r-other": b"stays"})
+        derivatives.put(group)
+        derivatives.put(group)
+        assert {name: derivatives.get(name) for name in derivatives.names()} == {**group, "r-other": b"stays"}
 
 
 def later(days: int) -> str:

@@ -46,7 +46,7 @@ def source(root: Path) -> Side:
     """Three objects, one of them with two versions, a derivative; a version that nobody acknowledged."""
     store = side(root)
     first = store.objects.seal([version(f"r-{n}", a=b"%d" % n * 300, b=b"page") for n in (1, 2, 3)])
-    store.derivatives.put("r-1", b"thumbnail")
+    store.derivatives.put({"r-1": b"thumbnail"})
     acknowledged(store, *first[:2])
     acknowledged(store, first[2])
     acknowledged(store, *store.objects.seal([version("r-2", 2, a=b"edited", carried=("b",))]))
@@ -96,7 +96,7 @@ def test_the_second_time_nothing_old_is_asked_for(source: Side, target: Path, mo
     assert follow(source, copy, named).new_segments == 0
     assert asked == []
     acknowledged(source, *source.objects.seal([version("r-1", 2, a=b"new", carried=("b",))]))
-    source.derivatives.put("r-1", b"thumbnaim")
+    source.derivatives.put({"r-1": b"thumbnaim"})
     asked.clear()
     told = follow(source, copy, named)
     assert (told.new_segments, told.versions) == (1, 1)

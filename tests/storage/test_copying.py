@@ -32,7 +32,7 @@ def filled(side: Side) -> Side:
             side.objects.seal([new(name, 2, a=b"left behind"), new(name, 3, ("a",), c=b"3")])
     for number in range(1, 6):
         side.journal.append(number, b'{"n":%d}' % number)
-    side.derivatives.put("r-1", b"derived")
+    side.derivatives.put({"r-1": b"derived"})
     return side
 
 

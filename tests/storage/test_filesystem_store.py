@@ -315,20 +315,20 @@ def test_of_two_processes_exactly_one_gets_a_number(root: Path) -> None:
 
 
 def test_a_torn_derivative_counts_as_absent(root: Path, derivatives: FilesystemDerivatives) -> None:
-    derivatives.put("r-1.1", b"thumbnail")
+    derivatives.put({"r-1.1": b"thumbnail"})
     path = root / derivative_place("r-1.1")
     whole = path.read_bytes()
     for torn in (b"", whole[:-1], whole[:20], bytes(len(whole)), b"\x00" + whole[1:]):
         path.write_bytes(torn)
         assert derivatives.get("r-1.1") is None
-    derivatives.put("r-1.1", b"again")
+    derivatives.put({"r-1.1": b"again"})
     assert derivatives.get("r-1.1") == b"again"
 
 
 @pytest.mark.parametrize("name", ["", "..", "../x", "a/b", "A", "a\n"])
 def test_derivative_names_stay_in_their_folder(derivatives: FilesystemDerivatives, name: str) -> None:
     with pytest.raises(BadInput):
-        derivatives.put(name, b"")
+        derivatives.put({name: b""})
 
 
 # Crashes
@@ -495,7 +495,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(StorageFull):
             journal.append(1, bytes(3_000_000))
         with pytest.raises(StorageFull):
-            FilesystemDerivatives(root).put("r-1.1", bytes(3_000_000))
+            FilesystemDerivatives(root).put({"r-1.1": bytes(3_000_000)})
         assert [path for path in (root / "scratch").rglob("*") if path.name != "lock" and path.is_file()] == []
         monkeypatch.undo()
         assert [objects.head(f"r-{n}") for n in (1, 2, 3)] == [1, 0, 0]
@@ -561,7 +561,7 @@ def test_a_failed_sync_is_final(
     for write in (
         lambda: objects.seal([version(a=b"1", b=b"2")]),
         lambda: journal.append(1, b"one"),
-        lambda: FilesystemDerivatives(root).put("x", b""),
+        lambda: FilesystemDerivatives(root).put({"x": b""}),
     ):
         with pytest.raises(StorageFailed):
             write()

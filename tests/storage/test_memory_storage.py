@@ -87,7 +87,7 @@ def test_a_broken_write_converges_when_run_again() -> None:
             pins = objects.seal([version(a=b"1"), version("r-2", a=b"2"), version(number=2, b=b"3", carried=("a",))])  # noqa: B023
             journal.append(1, b"one")  # noqa: B023
             journal.append(2, b"two")  # noqa: B023
-            derivatives.put("r-1.1", b"thumb")  # noqa: B023
+            derivatives.put({"r-1.1": b"thumb"})  # noqa: B023
             keys.destroy("k-2")  # noqa: B023
             derivatives.delete("r-2.1")  # noqa: B023
             return pins

@@ -82,7 +82,7 @@ def calls(where: S3Settings) -> dict[str, Callable[[], object]]:
         "extend_rest": lambda: objects.extend_rest(later(1)),
         "hold": lambda: objects.hold("r-1"),
         "journal": lambda: S3Journal(where),
-        "put": lambda: derivatives.put("x", b"1"),
+        "put": lambda: derivatives.put({"x": b"1"}),
         "get": lambda: derivatives.get("x"),
         "delete": lambda: derivatives.delete("x"),
         "names": lambda: list(derivatives.names()),
@@ -223,7 +223,7 @@ def test_full(tmp_path: Path) -> None:
             for write in (
                 lambda: objects.seal([version("r-2", a=bytes(3_000_000))]),
                 lambda: journal.append(1, bytes(3_000_000)),
-                lambda: S3Derivatives(where).put("x", bytes(3_000_000)),
+                lambda: S3Derivatives(where).put({"x": bytes(3_000_000)}),
             ):
                 error = raised(write)
                 assert (type(error), error.code, error.retryable) == (StorageFull, "storage.full", True)
@@ -266,7 +266,7 @@ def test_no_bucket(minio: S3Server) -> None:
     where = minio.new()
     for call in (
         lambda: S3Objects(where).head("r-1"),
-        lambda: S3Derivatives(where).put("x", b""),
+        lambda: S3Derivatives(where).put({"x": b""}),
         lambda: S3Journal(where),
     ):
         error = raised(call)

@@ -670,7 +670,7 @@ def test_an_account_with_no_more_than_it_needs(minio: S3Server) -> None:
     pins = objects.seal([version(a=b"1"), version(number=2, b=b"2", carried=("a",))])
     journal.append(1, b"one")
     assert (objects.read(pins[1], "a"), list(journal.segments())) == (b"1", [(1, b"one")])
-    derivatives.put("x", b"1")
+    derivatives.put({"x": b"1"})
     derivatives.delete("x")
     assert list(derivatives.names()) == []
     assert objects.extend("r-1", later(60)) > 0 and objects.extend_rest(later(60)) > 0
@@ -817,11 +817,11 @@ def test_a_derivative_is_gone_in_all_its_versions(where: S3Settings, derivatives
     enabled = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
     versioned._request("PUT", body=enabled, query={"versioning": ""})
     for data in (b"one", b"two"):
-        derivatives.put("r-1.1", data)
-    derivatives.put("r-1.10", b"other")
+        derivatives.put({"r-1.1": data})
+    derivatives.put({"r-1.10": b"other"})
     versioned.delete(derivative_place("r-1.1"))
     assert (derivatives.get("r-1.1"), list(derivatives.names())) == (None, ["r-1.10"])
-    derivatives.put("r-1.1", b"three")
+    derivatives.put({"r-1.1": b"three"})
     derivatives.delete("r-1.1")
     assert [kept.key for kept in versioned.versions("")] == [derivative_place("r-1.10")]
 
@@ -829,7 +829,7 @@ def test_a_derivative_is_gone_in_all_its_versions(where: S3Settings, derivatives
 @pytest.mark.parametrize("name", ["", "..", "../x", "a/b", "A", "a\n"])
 def test_derivative_names_stay_in_their_folder(derivatives: S3Derivatives, name: str) -> None:
     with pytest.raises(BadInput):
-        derivatives.put(name, b"")
+        derivatives.put({name: b""})
 
 
 # OCFL, as a third party sees it

@@ -82,7 +82,7 @@ def site(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     )
     for record in (made.record, *made.waits, made.hidden_record, made.hidden_waits):
         pictures = {"view-0001.jpg": b"view", "thumb-0001.jpg": b"thumb", "snippet-name.png": b"snippet"}
-        stores.derivatives.put(record, encrypt(pack(pictures), stores.keys.get(record).recipient))
+        stores.derivatives.put({record: encrypt(pack(pictures), stores.keys.get(record).recipient)})
     feed(stores)
     serve.use(stores, load(tmp_path / "data", environment={}))
     yield made
