@@ -46,24 +46,39 @@ def seal_spans(stores: Stores, actor: Actor, batch: str, spans: Sequence[Capture
     now = moment(stores)
     made = [_body(stores, definition, version, batch, span, actor, stamp(now)) for span in spans]
     bodies = [body for body, _ in made]
-    pins = stores.objects.seal(
+    pins = _seal_first(
+        stores,
         [
             NewVersion(
                 span.record,
-                stores.objects.head(span.record) + 1,
+                1,
                 {CONTENT: encrypt(canonical(body), stores.keys.get(span.record).recipient), **items, **span.files},
                 stamp(now),
                 actor.person,
                 "capture",
             )
             for span, (body, items) in zip(spans, made, strict=True)
-        ]
+        ],
     )
     with operation(stores, actor) as work:
         for span, body, pin in zip(spans, bodies, pins, strict=True):
             if queries.record(span.record) is None:
                 _note_outcome(work, definition, version, batch, body, pin, span)
     stores.derivatives.put({span.record: span.derived for span in spans if span.derived})
+
+
+def _seal_first(stores: Stores, versions: Sequence[NewVersion]) -> list[Pin]:
+    """Seal first versions of objects; behind what lies there, where a capture was broken off before anybody acknowledged it."""
+    try:
+        return stores.objects.seal(versions)
+    except Conflict:
+        pins = []
+        for version in versions:
+            try:
+                pins += stores.objects.seal([version])
+            except Conflict:
+                pins += stores.objects.seal([replace(version, number=stores.objects.head(version.object_id) + 1)])
+        return pins
 
 
 def refuse_sheets(stores: Stores, actor: Actor, batch: str, numbers: Sequence[int], reason: str) -> None:
@@ -457,27 +472,29 @@ def _seal_next(
     """Seal the body as the object's next version, all other files carried over; an unacknowledged version in between is left behind."""
     require_worm(stores, definition_of(record.ledger_id)[0])
     key = stores.keys.get(record.id)
-    head = stores.objects.head(record.id)
-    acknowledged = before = Pin(record.id, record.object_version, record.object_digest)
-    if head != record.object_version:
-        before = stores.objects.pin(record.id, head)
+    acknowledged = Pin(record.id, record.object_version, record.object_digest)
     # Not carried over: a version in between, which nobody acknowledged, may hold another file under this name.
     alone = {
         row["path"]: stores.objects.read(acknowledged, row["path"])
         for row in body["items"]
         if is_alone(row) and row["path"] not in files
     }
-    version = NewVersion(
-        record.id,
-        head + 1,
-        {CONTENT: encrypt(canonical(body), key.recipient), **alone, **files},
-        stamp(moment(stores)),
-        actor.person,
-        message,
+    own = {CONTENT: encrypt(canonical(body), key.recipient), **alone, **files}
+    at = stamp(moment(stores))
+
+    def sealed_on(before: Pin) -> Pin:
         # Also what the body no longer names: a version that lacks something could not be followed by one that needs it.
-        carried=[path for path in stores.objects.paths(before) if path not in (CONTENT, *alone, *files)],
-    )
-    return stores.objects.seal([version])[0]
+        carried = [path for path in stores.objects.paths(before) if path not in own]
+        made = NewVersion(record.id, before.number + 1, own, at, actor.person, message, carried)
+        return stores.objects.seal([made])[0]
+
+    try:
+        return sealed_on(acknowledged)
+    except Conflict:
+        head = stores.objects.head(record.id)
+        if head == acknowledged.number:
+            raise
+        return sealed_on(stores.objects.pin(record.id, head))
 
 
 def _same_version(record: Record) -> None:

@@ -75,7 +75,7 @@ THREADS = 8  # requests at a time; more gained nothing on two cores (facts: 47, 
 _PARTS = 10_000  # of one upload at most, for every server
 _AHEAD = 64  # segments fetched at once while the journal is read through
 _AT_ONCE = 1000  # files whose locks are extended before more are listed
-_REMEMBERED = 10_000  # files that somebody overlaid, whose version is known
+_REMEMBERED = 10_000  # files that somebody overlaid, whose version is known; and inventories
 _PROBE = "probe/"
 _PROBE_LOCK = timedelta(seconds=60)
 
@@ -185,15 +185,18 @@ class _Threads:
 @dataclass(frozen=True)
 class _Prepared:
     """A version to be put. `files`: path within the object -> bytes, all but the inventories and what is large and was
-    put already. `sealed`: it is there already; `newest`: no later one is.
+    put already. `sealed`: it is there already; `newest`: no later one is. `asked`: the server was asked for these two;
+    else they are supposed, and hold when nothing lies where `files` are put.
     """
 
+    version: NewVersion
     pin: Pin
     home: str
     inventory: bytes
     files: dict[str, bytes]
     sealed: bool
     newest: bool
+    asked: bool
 
 
 class S3Objects:
@@ -210,6 +213,7 @@ class S3Objects:
         self._bucket = Bucket(where, where.bucket)
         self._threads = _Threads()
         self._pinned = functools.lru_cache(maxsize=512)(self._read_pinned)
+        self._acknowledged: dict[tuple[str, int], Inventory] = {}  # (object, number) -> what was read under a pin
         self._overlaid: dict[tuple[str, str], str] = {}  # (place, SHA-512) -> version, where the newest is not it
         self._probing = threading.Lock()
         self._probed: tuple[datetime, str] | None = None
@@ -222,16 +226,9 @@ class S3Objects:
     def _seal_group(self, versions: Sequence[NewVersion]) -> list[Pin]:
         lock = _lock(self._where, self._clock)
         prepared = self._threads.all([functools.partial(self._prepare, version, lock) for version in versions])
-        new = [each for each in prepared if not each.sealed]
+        self._put_files(prepared, lock)
         # The inventory makes a version: not before the server has acknowledged all that it names.
-        self._threads.all(
-            [
-                functools.partial(self._bucket.put, f"{each.home}/{path}", data, lock)
-                for each in new
-                for path, data in each.files.items()
-            ]
-        )
-        self._threads.all([functools.partial(self._complete, each, lock) for each in new])
+        self._threads.all([functools.partial(self._complete, each, lock) for each in prepared if not each.sealed])
         self._threads.all(
             [
                 functools.partial(self._copy_to_root, each, path, data)
@@ -242,12 +239,39 @@ class S3Objects:
         )
         return [each.pin for each in prepared]
 
-    def _prepare(self, version: NewVersion, lock: Lock) -> _Prepared:
+    def _put_files(self, prepared: list[_Prepared], lock: Lock) -> None:
+        """Put the files of new versions. Where a version was supposed to be new and something lies in its place, the server
+        is asked what that is, and what is found takes the place of the supposition in `prepared`.
+        """
+        places = [(index, path) for index, each in enumerate(prepared) if not each.sealed for path in each.files]
+        put = self._threads.all(
+            [functools.partial(self._put_file, prepared[index], path, lock) for index, path in places]
+        )
+        taken = sorted({index for (index, _), fresh in zip(places, put, strict=True) if not fresh})
+        if taken:
+            asked = self._threads.all(
+                [functools.partial(self._prepare, prepared[index].version, lock, ask=True) for index in taken]
+            )
+            self._put_files(asked, lock)
+            for index, each in zip(taken, asked, strict=True):
+                prepared[index] = each
+
+    def _put_file(self, each: _Prepared, path: str, lock: Lock) -> bool:
+        return self._bucket.put(f"{each.home}/{path}", each.files[path], lock, once=not each.asked) is not None
+
+    def _prepare(self, version: NewVersion, lock: Lock, *, ask: bool = False) -> _Prepared:
+        """`ask`: what there is of the object, rather than suppose that it ends before this version. Whoever seals a first version,
+        or one on a version that was just read, is mostly right in that, and a listing takes longer than all that is put.
+        """
         home, number = object_place(version.object_id), version.number
-        head = _head(self._listed(home))
+        previous = self._acknowledged.get((version.object_id, number - 1))
+        ask = ask or any(size_of(content) > LARGE for content in version.files.values())
+        ask = ask or (number > 1 and previous is None)
+        head = _head(self._listed(home)) if ask else number - 1
         if number > head + 1:
             raise conflict("number")
-        previous = self._version(home, number - 1) if number > 1 else None
+        if ask:
+            previous = self._version(home, number - 1) if number > 1 else None
         files, digests = dict[str, bytes](), dict[str, str]()
         for path, content in version.files.items():
             place = content_path(number, path)
@@ -268,7 +292,7 @@ class S3Objects:
         if number <= head and _first(self._bucket, f"{home}/v{number}/{NAME}") != data:
             raise conflict("bytes")
         pin = Pin(version.object_id, number, sha512_hex(data))
-        return _Prepared(pin, home, data, files, number <= head, number >= head)
+        return _Prepared(version, pin, home, data, files, number <= head, number >= head, ask)
 
     def _complete(self, each: _Prepared, lock: Lock) -> None:
         place = f"{each.home}/v{each.pin.number}/{NAME}"
@@ -395,7 +419,11 @@ class S3Objects:
         data = self._found(f"{object_place(object_id)}/v{number}/{NAME}", digest)
         if data is None:
             raise missing("version")
-        return _inventory(data)
+        inventory = _inventory(data)
+        if len(self._acknowledged) >= _REMEMBERED:
+            self._acknowledged.clear()
+        self._acknowledged[object_id, number] = inventory
+        return inventory
 
     # Checking
 
@@ -765,11 +793,18 @@ class S3Journal:
         if number < 1 or (number > self._last + 1 and number > self.last() + 1):
             raise conflict("number")
         place = segment_place(number)
-        if number > self._last:
+        put = (
             self._bucket.put(place, segment, _lock(self._where, self._clock), once=True)
+            if number > self._last
+            else None
+        )
         # Asked even when ours was put: behind a delete marker, a second one can be.
-        if _first(self._bucket, place) != segment:
-            raise conflict("bytes")
+        versions = self._bucket.of_key(place)
+        first = versions[-1].version if versions else ""
+        if not first or first != put:
+            fetched = self._bucket.get(place, first) if versions else None
+            if fetched is None or fetched.data != segment:
+                raise conflict("bytes")
         self._last = max(self._last, number)
 
     def last(self) -> int:

@@ -301,6 +301,65 @@ def test_a_gap_in_the_journal_is_damage(where: S3Settings, bucket: Bucket, journ
 
 
 @pytest.mark.slow
+# Sealing without asking first
+
+
+def counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The methods of requests from now on."""
+    asked, real = [], Bucket._request
+
+    def counted(self: Bucket, method: str, *rest: object, **told: object) -> object:
+        asked.append(method)
+        return real(self, method, *rest, **told)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Bucket, "_request", counted)
+    return asked
+
+
+def test_what_is_new_is_put_without_asking(objects: S3Objects, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first version, and one on a version that was read under its pin."""
+    asked = counting(monkeypatch)
+    [first] = objects.seal([version(a=b"1", b=b"2")])
+    # Two files, sidecar, declaration; the inventory; two copies at the root.
+    assert asked == ["PUT"] * 7
+    objects.read(first, "a")
+    asked.clear()
+    [second] = objects.seal([version(number=2, a=b"3", carried=("b",))])
+    assert asked == ["PUT"] * 5
+    assert (objects.read(second, "a"), objects.read(second, "b")) == (b"3", b"2")
+    assert objects.check("r-1", [first, second]).findings == []
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_lies_there_already_is_left_as_it_is(where: S3Settings, bucket: Bucket, number: int) -> None:
+    """A version that nobody acknowledged, sealed by a process that is gone: the supposition was wrong, and nothing was put over it."""
+    ours, theirs = S3Objects(where), S3Objects(where)
+    [first] = theirs.seal([version(a=b"1", b=b"2")])
+    pins = [first]
+    if number == 2:
+        ours.read(first, "a")
+        pins += theirs.seal([version(number=2, a=b"other", carried=("b",))])
+    before = {place: len(bucket.of_key(place)) for place in sealed(bucket, "r-1")}
+    with pytest.raises(Conflict):
+        ours.seal([version("r-2", x=b"new"), version(number=number, a=b"ours", carried=("b",) if number == 2 else ())])
+    assert {place: len(bucket.of_key(place)) for place in sealed(bucket, "r-1")} == before
+    assert ours.check("r-1", pins).findings == []
+    # The same bytes again, and the number behind.
+    same = version(a=b"1", b=b"2") if number == 1 else version(number=2, a=b"other", carried=("b",))
+    assert ours.seal([same]) == pins[-1:]
+    assert ours.head("r-1") == number
+    pins += ours.seal([version(number=number + 1, a=b"ours", carried=("b",))])
+    assert ours.check("r-1", pins).findings == []
+
+
+def test_what_was_begun_is_completed_with_other_bytes(where: S3Settings, bucket: Bucket) -> None:
+    objects, home = S3Objects(where), object_place("r-1")
+    bucket.put(f"{home}/v1/content/a", b"torn", Lock("GOVERNANCE", datetime.now(UTC) + timedelta(days=1)))
+    pins = objects.seal([version("r-2", a=b"x"), version(a=b"1", b=b"2")])
+    assert [objects.read(pins[1], path) for path in "ab"] == [b"1", b"2"]
+    assert [objects.check(pin.object_id, [pin]).findings for pin in pins] == [[], []]
+
+
 def test_more_than_a_page_of_a_listing(where: S3Settings, bucket: Bucket, objects: S3Objects) -> None:
     files = {f"p/{number}": b"%d" % number for number in range(1100)}
     [pin] = objects.seal([NewVersion("r-1", 1, files, "2026-04-01T00:00:00Z", "u-1", "m")])
@@ -522,13 +581,7 @@ def test_lengthening_asks_once_for_the_list_and_twice_for_each_file(
 ) -> None:
     """The figures of docs/operate.md rest on it."""
     objects.seal([version(a=b"1", b=b"2")])
-    asked, real = [], Bucket._request
-
-    def counted(self: Bucket, method: str, *rest: object, **told: object) -> object:
-        asked.append(method)
-        return real(self, method, *rest, **told)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Bucket, "_request", counted)
+    asked = counting(monkeypatch)
     until = later(900)
     # Two files, inventory, sidecar, declaration.
     assert objects.extend("r-1", until) == 5 and (asked.count("GET"), asked.count("PUT")) == (1 + 5, 5)
