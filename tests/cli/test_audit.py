@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pypdfium2
 import pytest
 
+from ingest.letters import LACKING
 from tests.installed import Installation, copied, done, made, run
 
 
@@ -60,6 +62,8 @@ def test_what_was_put_back_is_found(office: Installation, tmp_path: Path) -> Non
 def test_the_printed_page_reads_back(office: Installation, tmp_path: Path) -> None:
     (row,) = done("codes", office.data.parent / "checkpoint.pdf")
     note, key = (code["text"] for code in row["codes"])
+    printed = pypdfium2.PdfDocument(office.data.parent / "checkpoint.pdf")[0].get_textpage().get_text_range()
+    assert "みどり野市" in printed and LACKING not in printed
     (tmp_path / "note").write_text(note, "utf-8")
     (tmp_path / "key").write_text(key, "utf-8")
     assert note.encode() == elsewhere(office).read_bytes()
