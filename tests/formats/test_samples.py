@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from storage.keys import FilesystemKeys
 from storage.port import Key
 from tests.faults.operations import commanded, content
 from tests.formats.make import HERE, digests, said
-from tests.installed import HOUSE
+from tests.installed import HOUSE, run
 
 SAMPLES = sorted(file.name.removesuffix(".json") for file in HERE.glob("*.json"))
 
@@ -160,6 +161,31 @@ def test_a_format_that_is_raised_without_a_sample_is_told(place: str, samples: s
     assert raised != formats[place]
     [told] = lacking(formats | {place: raised}, samples)
     assert told.startswith(f"{place} writes {raised}, ") and "tests.formats.make" in told
+
+
+def test_a_difference_is_told() -> None:
+    """The control of the comparison: more may be told, nothing else and nothing less."""
+    expected = {"a": [{"b": 1}], "c": "x"}
+    assert list(holds({"a": [{"b": 1, "new": 2}], "c": "x", "new": 3}, expected)) == []
+    for told in (
+        {"a": [{"b": 2}], "c": "x"},
+        {"a": [], "c": "x"},
+        {"a": [{"b": 1}]},
+        {"a": [{}], "c": "x"},
+        {"a": {}, "c": "x"},
+    ):
+        assert len(list(holds(told, expected))) == 1
+
+
+@pytest.mark.slow
+def test_a_version_that_has_forgotten_a_format_is_seen(sample: tuple[Path, dict[str, Any]]) -> None:
+    """The control of the samples: without what reads the format of its keys, a sample does not open."""
+    folder, _ = sample
+    number = json.loads((folder / "data-keys/store.json").read_bytes())["format"]
+    reader = {1: "_first_description", 2: "_description"}[number]
+    forgetful = f"from storage import keys; keys.{reader} = lambda *told: b''\nfrom cli.main import main; main()"
+    ended = run("keys", "check", data=folder / "data", program=(sys.executable, "-c", forgetful))
+    assert (ended.code, ended.error) == (74, "keys.damaged"), ended.err
 
 
 def test_no_sample_was_written_again() -> None:
