@@ -24,10 +24,11 @@ FILES = click.Path(path_type=Path)
 def init(run: Invocation, municipality: str, login: str, name: str) -> None:
     """新しい導入を作ります / Make a new installation: store, keys, catalogue, its first person."""
     from records.found import found
-    from wiring.open import create
+    from wiring.open import create, founding
 
     stores = create(run.settings, login)
-    found(stores, municipality, login, name)
+    with founding(run.settings):
+        found(stores, municipality, login, name)
     run.out.row(
         {"store": stores.id, "data": str(run.settings.data), "keys": str(run.settings.keys), "person": login},
         run.out.word(

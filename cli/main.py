@@ -237,7 +237,8 @@ def _known(error: BaseException) -> DaichoError:
             return failed()
         if isinstance(cause, sqlite3.Error) and getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_DISK:
             return failed()
-        cause = cause.__cause__
+        # Django's migrations do not say `from`.
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     name = type(error).__name__
     return DaichoError(
         f"思わぬ失敗（{name}）です。もう一度試し、続くときは DAICHO_DEBUG=1 を付けた出力を保守担当へ送ってください。",

@@ -22,7 +22,7 @@ from records.show import show, values_as_read
 from records.stores import Stores
 from records.template import read_folder
 from records.values import shown
-from wiring.open import create
+from wiring.open import create, founding
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 TEMPLATES = ("care-clients", "vacant-houses", "dv-support", "whole-pages")
@@ -58,7 +58,8 @@ def run_demo(settings: Settings, tell: Teller, jobs: int | None, left_out: list[
     town = yaml.safe_load((SAMPLES / "municipality.yaml").read_text("utf-8"))
     first = town["people"][0]
     stores = create(settings, first["login"])
-    officer = Actor(found(stores, town["name"]["ja"], first["login"], first["name"]["ja"]), "cli")
+    with founding(settings):
+        officer = Actor(found(stores, town["name"]["ja"], first["login"], first["name"]["ja"]), "cli")
     for name in TEMPLATES:
         define(stores, officer, read_folder(SAMPLES / "templates" / name))
     passwords: dict[str, str] = {}

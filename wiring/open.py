@@ -7,7 +7,8 @@ import json
 import os
 import secrets
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from django.db import DatabaseError
@@ -60,8 +61,24 @@ def create(settings: Settings, person: str) -> Stores:
         for folder in (settings.data, settings.keys):
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    hold(settings)
-    return open_installation(settings, fresh=True)
+    with founding(settings):
+        hold(settings)
+        return open_installation(settings, fresh=True)
+
+
+@contextmanager
+def founding(settings: Settings) -> Iterator[None]:
+    """Around what makes an installation out of what `create` has laid out: where it fails, nothing is left, and the same command can be given again.
+
+    Not where the store or the catalogue is on an engine: what is laid out there is for its administrator to remove.
+    """
+    try:
+        yield
+    except BaseException:
+        if settings.store_engine is None and settings.catalogue_engine is None:
+            for folder in (settings.data, settings.keys):
+                shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def make_folders(*folders: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import Unharmed
-from tests.faults.operations import OPERATIONS, PARTS, SEED, Operation, acknowledged, without
+from tests.faults.operations import OPERATIONS, PARTS, SEED, Operation, acknowledged, commanded, without
 from tests.installed import environment, run
 
 pytestmark = pytest.mark.slow
@@ -123,3 +123,17 @@ def test_a_disk_that_is_full_and_not_heard_is_seen(
     assert filled_up(operation, whole, disk, ROOM, tmp_path)
     with pytest.raises(AssertionError):
         filled_up(without(operation, DEAF), whole, disk, ROOM, tmp_path)
+
+
+@pytest.mark.parametrize("room", [100_000, 300_000, 460_000])
+def test_an_installation_for_which_there_is_no_room_leaves_nothing(room: int, disk: Path) -> None:
+    """The folders are gone, so that the same command can be given again."""
+    place, filler = disk / "new", disk / "filler"
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, room_of(disk) - room)
+    ended = commanded("init", "--data", str(place / "data"))
+    filler.unlink()
+    assert (ended.code, ended.error) == (74, "storage.full"), ended.err
+    assert list(place.iterdir()) == []
+    assert commanded("init", "--data", str(place / "data")).code == 0
+    shutil.rmtree(place)
