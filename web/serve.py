@@ -159,5 +159,6 @@ def serve(settings: Settings, stores: Stores, port: int, ready: Callable[[str], 
         stores.outbox.waits.set()
         server.close()
         feeder.join(FEED_EVERY)
+        stores.outbox.waits.clear()  # nobody's end waits for the index: what is left, the next start feeds
         keeper.join(FEED_EVERY)
         signer.join(FEED_EVERY)
