@@ -186,7 +186,7 @@ class _Threads:
 class _Prepared:
     """A version to be put. `files`: path within the object -> bytes, all but the inventories and what is large and was
     put already. `sealed`: it is there already; `newest`: no later one is. `asked`: the server was asked for these two;
-    else they are supposed, and hold when nothing lies where `files` are put.
+    else they are supposed.
     """
 
     version: NewVersion
@@ -226,9 +226,17 @@ class S3Objects:
     def _seal_group(self, versions: Sequence[NewVersion]) -> list[Pin]:
         lock = _lock(self._where, self._clock)
         prepared = self._threads.all([functools.partial(self._prepare, version, lock) for version in versions])
-        self._put_files(prepared, lock)
+        prepared = self._settled(prepared, lock)
+        new = [each for each in prepared if not each.sealed]
         # The inventory makes a version: not before the server has acknowledged all that it names.
-        self._threads.all([functools.partial(self._complete, each, lock) for each in prepared if not each.sealed])
+        self._threads.all(
+            [
+                functools.partial(self._bucket.put, f"{each.home}/{path}", data, lock)
+                for each in new
+                for path, data in each.files.items()
+            ]
+        )
+        self._threads.all([functools.partial(self._complete, each, lock) for each in new])
         self._threads.all(
             [
                 functools.partial(self._copy_to_root, each, path, data)
@@ -239,25 +247,20 @@ class S3Objects:
         )
         return [each.pin for each in prepared]
 
-    def _put_files(self, prepared: list[_Prepared], lock: Lock) -> None:
-        """Put the files of new versions. Where a version was supposed to be new and something lies in its place, the server
-        is asked what that is, and what is found takes the place of the supposition in `prepared`.
+    def _settled(self, prepared: list[_Prepared], lock: Lock) -> list[_Prepared]:
+        """The same, supposed no longer: a version is new where its sidecar could be put; for the others the server is asked. The
+        sidecar comes before all other files, since every version has one: nothing of ours may come to lie in another's.
         """
-        places = [(index, path) for index, each in enumerate(prepared) if not each.sealed for path in each.files]
-        put = self._threads.all(
-            [functools.partial(self._put_file, prepared[index], path, lock) for index, path in places]
-        )
-        taken = sorted({index for (index, _), fresh in zip(places, put, strict=True) if not fresh})
-        if taken:
-            asked = self._threads.all(
-                [functools.partial(self._prepare, prepared[index].version, lock, ask=True) for index in taken]
-            )
-            self._put_files(asked, lock)
-            for index, each in zip(taken, asked, strict=True):
-                prepared[index] = each
+        supposed = [each for each in prepared if not each.asked]
+        put = self._threads.all([functools.partial(self._put_sidecar, each, lock) for each in supposed])
+        taken = [each.version for each, fresh in zip(supposed, put, strict=True) if not fresh]
+        asked = self._threads.all([functools.partial(self._prepare, version, lock, ask=True) for version in taken])
+        known = {each.version.object_id: each for each in asked}
+        return [known.get(each.version.object_id, each) for each in prepared]
 
-    def _put_file(self, each: _Prepared, path: str, lock: Lock) -> bool:
-        return self._bucket.put(f"{each.home}/{path}", each.files[path], lock, once=not each.asked) is not None
+    def _put_sidecar(self, each: _Prepared, lock: Lock) -> bool:
+        place = f"v{each.pin.number}/{SIDECAR}"
+        return self._bucket.put(f"{each.home}/{place}", each.files.pop(place), lock, once=True) is not None
 
     def _prepare(self, version: NewVersion, lock: Lock, *, ask: bool = False) -> _Prepared:
         """`ask`: what there is of the object, rather than suppose that it ends before this version. Whoever seals a first version,

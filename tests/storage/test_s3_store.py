@@ -320,7 +320,7 @@ def test_what_is_new_is_put_without_asking(objects: S3Objects, monkeypatch: pyte
     """A first version, and one on a version that was read under its pin."""
     asked = counting(monkeypatch)
     [first] = objects.seal([version(a=b"1", b=b"2")])
-    # Two files, sidecar, declaration; the inventory; two copies at the root.
+    # The sidecar; two files, declaration; the inventory; two copies at the root.
     assert asked == ["PUT"] * 7
     objects.read(first, "a")
     asked.clear()
@@ -341,7 +341,9 @@ def test_what_lies_there_already_is_left_as_it_is(where: S3Settings, bucket: Buc
         pins += theirs.seal([version(number=2, a=b"other", carried=("b",))])
     before = {place: len(bucket.of_key(place)) for place in sealed(bucket, "r-1")}
     with pytest.raises(Conflict):
-        ours.seal([version("r-2", x=b"new"), version(number=number, a=b"ours", carried=("b",) if number == 2 else ())])
+        ours.seal(
+            [version("r-2", x=b"new"), version(number=number, a=b"ours", c=b"ours", carried=("b",) * (number - 1))]
+        )
     assert {place: len(bucket.of_key(place)) for place in sealed(bucket, "r-1")} == before
     assert ours.check("r-1", pins).findings == []
     # The same bytes again, and the number behind.
