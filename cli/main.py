@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import functools
 import gc
@@ -297,8 +298,9 @@ def load_commands() -> None:
 
 def main() -> None:
     """Entry point of the `daicho` command."""
-    # What a start makes stays: looking through it for what could go takes a seventh of the start.
+    # What a start makes stays: looking through it for what could go, now and at the end, takes a fourth of a short command.
     gc.set_threshold(50_000, 20, 20)
+    atexit.register(gc.freeze)
     load_commands()
 
     if hasattr(sys.stdout, "reconfigure"):

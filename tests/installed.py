@@ -27,6 +27,7 @@ MEASURED = (
     "import atexit, os, re, signal; from pathlib import Path; from cli.main import main\n"
     "most = lambda: re.search('VmHWM:\\\\s+(\\\\d+)', Path('/proc/self/status').read_text())[1]\n"
     "atexit.register(lambda: Path(os.environ['MOST']).write_text(most()))\n"
+    "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     "signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))\n"
     "main()",
 )

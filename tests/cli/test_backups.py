@@ -87,7 +87,19 @@ def test_in_parts_over_days_and_what_info_tells(here: Installation) -> None:
 
 def test_broken_off_it_goes_on(here: Installation) -> None:
     """Slow enough to be stopped in the middle; what was read is not read again."""
-    command = [str(DAICHO), "verify", "--rate", "0.2", "--jobs", "1", "--data", str(here.data)]
+    # Whoever runs the tests in the background of a script has them ignore SIGINT, and so would what they start.
+    command = [
+        "env",
+        "--default-signal=INT",
+        str(DAICHO),
+        "verify",
+        "--rate",
+        "0.2",
+        "--jobs",
+        "1",
+        "--data",
+        str(here.data),
+    ]
     process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, cwd="/")
     assert process.stderr is not None
     while b"2/" not in process.stderr.readline():
