@@ -65,15 +65,19 @@ class Invocation:
         assert self.stores is not None
         return Actor(person_by_login(self.settings.person), "cli")
 
-    def feed(self) -> None:
-        """When the result has been told: give the index what the command changed. Where that fails, whoever opens the installation next does."""
-        stores = vars(self).get("stores")
-        if stores is None or not stores.outbox.waits.is_set():
+    def end(self) -> None:
+        """When the result has been told: give the index what the command changed, and let go of the catalogue, which SQLite then leaves as one file."""
+        if (queries := sys.modules.get("records.queries")) is None:
             return
-        from records.indexing import feed
-
         try:
-            feed(stores)
+            try:
+                stores = vars(self).get("stores")
+                if stores is not None and stores.outbox.waits.is_set():
+                    from records.indexing import feed
+
+                    feed(stores)  # where that fails, whoever opens the installation next does
+            finally:
+                queries.let_go()
         except (Exception, KeyboardInterrupt) as error:
             logs.raised(error)
 
@@ -139,7 +143,7 @@ def command(group: click.Group, name: str) -> Callable[[Callable[..., None]], cl
                 out.language = settings.language
                 logs.begin(settings.log)
                 invocation = Invocation(settings, out)
-                context.call_on_close(invocation.feed)
+                context.call_on_close(invocation.end)
                 if decision != "anyone":
                     from wiring.setup import set_up
 

@@ -49,7 +49,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Thousands of tests stay until the end: nobody need look through them for what could go."""
-    gc.collect()
     gc.freeze()
 
 
