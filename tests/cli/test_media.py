@@ -15,8 +15,8 @@ import pytest
 
 from core.errors import NotReady
 from storage import durable
-from tests.faults.operations import commanded, content, pages
-from tests.installed import Installation, done, made
+from tests.faults.operations import pages
+from tests.installed import Installation, content, done, made, run
 from tests.machine import need
 
 
@@ -79,7 +79,7 @@ def test_it_is_what_it_is_meant_to_be(stick: Path) -> None:
 
 def test_no_installation_is_made_there_and_nothing_is_left(stick: Path, tmp_path: Path) -> None:
     for data, keys in ((stick, stick), (tmp_path, stick), (stick, tmp_path)):
-        refused = commanded("init", "--data", str(data / "data"), "--keys", str(keys / "keys"))
+        refused = run("init", "--data", str(data / "data"), "--keys", str(keys / "keys"))
         assert (refused.code, refused.error) == (78, "storage.unsuitable"), refused.err
         assert "ext4" in refused.err
         assert (lying(stick), lying(tmp_path)) == ([], [])
@@ -91,14 +91,14 @@ def test_a_backup_lies_there(house: Installation, stick: Path, tmp_path: Path) -
     for scans in (None, pages(tmp_path / "scans", 2, 2)):
         if scans:
             ingested(house, scans)
-        told = commanded("backup", target, "--data", str(house.data))
+        told = run("backup", target, "--data", str(house.data))
         assert told.code == 0, told.err
-        assert commanded("verify", "--store", target).rows[-1]["ok"]
+        assert run("verify", "--store", target).rows[-1]["ok"]
     back = tmp_path / "back"
-    assert commanded("restore", target, "--data", str(back)).code == 0
+    assert run("restore", target, "--data", str(back)).code == 0
     assert content(back) == content(house.data)
     before = lying(stick)
-    refused = commanded("restore", target, "--data", str(stick / "back"))
+    refused = run("restore", target, "--data", str(stick / "back"))
     assert (refused.code, refused.error) == (78, "storage.unsuitable"), refused.err
     assert lying(stick) == before
     shutil.rmtree(stick / "copy")
@@ -108,9 +108,9 @@ def test_an_installation_that_was_copied_there_is_read_and_not_gone_on_with(hous
     data, keys = stick / "data", stick / "data-keys"
     shutil.copytree(house.data, data, copy_function=shutil.copyfile)
     shutil.copytree(house.keys, keys, copy_function=shutil.copyfile)
-    assert commanded("verify", "--data", str(data)).code == 0
+    assert run("verify", "--data", str(data)).code == 0
     journal = lying(data / "store/journal")
-    refused = commanded("search", "x", "--data", str(data))
+    refused = run("search", "x", "--data", str(data))
     assert (refused.code, refused.error) == (78, "storage.unsuitable"), refused.err
     assert lying(data / "store/journal") == journal
     for folder in (data, keys):
@@ -128,16 +128,16 @@ def test_exports_and_checkpoints_go_there(house: Installation, stick: Path, tmp_
         (folder / name).write_text(name, "utf-8")
         files.append(folder / name)
     done("record", "attach", row["record"], *files, "--why", "添える", data=house.data)
-    told = commanded("record", "export", row["record"], str(stick / "export"), "--data", str(house.data))
+    told = run("record", "export", row["record"], str(stick / "export"), "--data", str(house.data))
     assert told.code == 0, told.err
     attached = [file.read_text("utf-8") for file in (stick / "export/attachments").iterdir()]
     assert sorted(attached) == sorted(names)
     (stick / "witness").mkdir()
     for words in (("audit", "witness", str(stick / "witness")), ("audit", "print", str(stick / "page.pdf"))):
-        told = commanded(*words, "--data", str(house.data))
+        told = run(*words, "--data", str(house.data))
         assert told.code == 0, told.err
     [checkpoint] = (stick / "witness").glob("checkpoint-*.txt")
-    told = commanded("audit", "verify", "--checkpoint", str(checkpoint), "--data", str(house.data))
+    told = run("audit", "verify", "--checkpoint", str(checkpoint), "--data", str(house.data))
     assert told.code == 0, told.err
 
 

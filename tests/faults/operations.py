@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import html
 import http.cookiejar
-import io
 import itertools
 import json
-import multiprocessing
 import os
 import re
 import shutil
@@ -23,7 +21,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,7 +34,6 @@ from PIL import Image
 
 from core.settings import S3Settings, load
 from storage.places import is_root_copy, object_at
-from tests.content import told as content_of
 from tests.faults.calls import (
     MUTATING,
     SENDS,
@@ -50,7 +47,7 @@ from tests.faults.calls import (
     strace,
     was_killed,
 )
-from tests.installed import DAICHO, HIDES, Result, done, environment, made, run
+from tests.installed import DAICHO, content, done, environment, made, run
 
 PAGES = 24
 """Pages that an ingest brings in: more than are sealed together."""
@@ -59,61 +56,6 @@ SEED = int(os.environ.get("DAICHO_KILL_SEED", "20261121"))
 
 PARTS = int(os.environ.get("DAICHO_FAULTS", "1"))
 """Into how many tests the faults of one operation are cut when `make faults` runs them all; 1: a sample of them, in one test."""
-
-_fork = multiprocessing.get_context("forkserver")
-# What takes long to import and knows no installation; modules with models must wait until one is named.
-_fork.set_forkserver_preload(
-    ["django", "tantivy", "pyrage", "numpy", "cv2", "click", "search.embedded", "storage.filesystem", "storage.keys"]
-)
-
-
-def _forked_work(pipe: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    for name in HIDES:
-        os.environ.pop(name, None)
-    try:
-        pipe.send((work(*arguments), ""))
-    except BaseException as error:
-        pipe.send((None, f"{type(error).__name__}: {error}"))
-        raise
-
-
-def forked(work: Callable[..., Any], *arguments: Any) -> Any:
-    """What `work` (of a module, with arguments that pickle) answers in a process of its own, which is forked and so begins at once."""
-    ours, theirs = _fork.Pipe(False)
-    process = _fork.Process(target=_forked_work, args=(theirs, work, arguments))
-    process.start()
-    theirs.close()
-    try:
-        value, failed = ours.recv()
-    except EOFError:
-        value, failed = None, "it ended without a word"
-    process.join()
-    assert not failed, failed
-    return value
-
-
-def commanded(*arguments: str) -> Result:
-    """What the command line says to these arguments, with `--json`, in a forked process: for questions that are asked very often."""
-    return Result(*forked(_said, arguments))
-
-
-def _said(arguments: tuple[str, ...]) -> tuple[list[dict[str, Any]], int, str, str]:
-    from cli.main import main
-
-    out, err = io.StringIO(), io.StringIO()
-    sys.argv = ["daicho", *arguments, *([] if "--json" in arguments else ["--json"])]
-    code = 0
-    with redirect_stdout(out), redirect_stderr(err):
-        try:
-            main()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-    return [json.loads(line) for line in out.getvalue().splitlines()], code, out.getvalue(), err.getvalue()
-
-
-def content(data: Path) -> Any:
-    """What the installation holds (tests/content.py)."""
-    return forked(content_of, data)
 
 
 def pages(folder: Path, count: int, seed: int) -> Path:
@@ -213,10 +155,8 @@ class Operation:
         return was_killed(ended), acknowledged(ended.stdout)
 
     def given_again(self, here: Path) -> None:
-        """The same command, to its end. Nothing is broken in it: it may begin in a process that has loaded what it needs."""
-        command = self.command(here)
-        installed = self.program == (str(DAICHO),)
-        again = commanded(*command[1:]) if installed else run(*command, program=(), plain=True)
+        """The same command, to its end."""
+        again = run(*self.command(here), program=(), plain=True)
         assert again.code == 0, again.err
 
     def outcome(self, here: Path) -> Any:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.operations import PARTS, SEED, commanded, laid_out
+from tests.faults.operations import PARTS, SEED, laid_out
+from tests.installed import run
 
 BITS = 1 if PARTS == 1 else 40
 """Bits of each kind of file that are turned, one at a time."""
@@ -78,7 +79,7 @@ def test_a_flipped_bit_is_found_and_located(kind: str, here: Path) -> None:
         bit = rng.randrange(file.stat().st_size * 8)
         where = f"seed {SEED}, {file.relative_to(here)}, bit {bit}"
         with flipped(file, bit):
-            result = commanded("verify", "--data", str(here / "data"))
+            result = run("verify", data=here / "data")
         assert result.code, f"{where}: not found"
         assert "Traceback" not in result.err, where
         named = [row for row in result.rows if "finding" in row]
@@ -93,7 +94,7 @@ def test_a_flipped_bit_is_found_and_located(kind: str, here: Path) -> None:
 
 def test_nothing_turned_nothing_found(here: Path) -> None:
     """The control: what is found above is found because of the bit."""
-    result = commanded("verify", "--data", str(here / "data"))
+    result = run("verify", data=here / "data")
     assert (result.code, [row for row in result.rows if "finding" in row]) == (0, [])
 
 
@@ -105,9 +106,9 @@ def test_an_entry_that_cannot_be_one_of_ours_ends_a_rebuild_coded(town: Path, tm
     at = whole.index(b'"posts"') + 2
     with flipped(segment, at * 8):
         assert segment.read_bytes() == whole.replace(b'"posts"', b'"pnsts"', 1)
-        result = commanded("rebuild", "--data", str(here / "data"))
+        result = run("rebuild", data=here / "data")
         assert (result.code, result.error) == (74, "journal.broken"), result.err
-    assert commanded("rebuild", "--data", str(here / "data")).code == 0
+    assert run("rebuild", data=here / "data").code == 0
 
 
 def _place(object_id: str, path: str) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import Unharmed
-from tests.faults.operations import OPERATIONS, PARTS, SEED, Operation, acknowledged, commanded, without
+from tests.faults.operations import OPERATIONS, PARTS, SEED, Operation, acknowledged, without
 from tests.installed import environment, run
 
 pytestmark = pytest.mark.slow
@@ -131,9 +131,9 @@ def test_an_installation_for_which_there_is_no_room_leaves_nothing(room: int, di
     place, filler = disk / "new", disk / "filler"
     with filler.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, room_of(disk) - room)
-    ended = commanded("init", "--data", str(place / "data"))
+    ended = run("init", "--data", str(place / "data"))
     filler.unlink()
     assert (ended.code, ended.error) == (74, "storage.full"), ended.err
     assert list(place.iterdir()) == []
-    assert commanded("init", "--data", str(place / "data")).code == 0
+    assert run("init", "--data", str(place / "data")).code == 0
     shutil.rmtree(place)

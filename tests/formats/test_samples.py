@@ -19,9 +19,8 @@ from core.errors import KeysMissing
 from storage.cipher import decrypt
 from storage.keys import FilesystemKeys
 from storage.port import Key
-from tests.faults.operations import commanded, content
 from tests.formats.make import HERE, digests, said
-from tests.installed import HOUSE, run
+from tests.installed import HOUSE, content, run
 
 SAMPLES = sorted(file.name.removesuffix(".json") for file in HERE.glob("*.json"))
 
@@ -37,7 +36,7 @@ def sample(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("sample") / "here"
     with tarfile.open(HERE / f"{request.param}.tar.xz") as archive:
         archive.extractall(folder, filter="data")
-    result = commanded("rebuild", "--data", str(folder / "data"))
+    result = run("rebuild", "--data", str(folder / "data"))
     assert result.code == 0, result.err
     return folder, json.loads((HERE / f"{request.param}.json").read_text("utf-8"))
 
@@ -68,7 +67,7 @@ def test_the_commands_say_what_they_said(sample: tuple[Path, dict[str, Any]]) ->
     folder, expected = sample
 
     def done(*words: str) -> list[dict[str, Any]]:
-        result = commanded(*words, "--data", str(folder / "data"))
+        result = run(*words, "--data", str(folder / "data"))
         assert result.code == 0, result.err
         return result.rows
 
@@ -83,11 +82,11 @@ def test_the_commands_say_what_they_said(sample: tuple[Path, dict[str, Any]]) ->
 @pytest.mark.slow
 def test_its_backup_is_proved_and_restored(sample: tuple[Path, dict[str, Any]]) -> None:
     folder, expected = sample
-    result = commanded("verify", "--store", str(folder / "backup"))
+    result = run("verify", "--store", str(folder / "backup"))
     assert (result.code, result.rows[-1]["ok"]) == (0, True), result.err
     back = folder / "back"
     words = ("restore", str(folder / "backup"), "--keys-source", str(folder / "backup-keys"), "--data", str(back))
-    assert commanded(*words).code == 0
+    assert run(*words).code == 0
     assert list(holds(json.loads(json.dumps(content(back))), expected["content"])) == []
 
 
