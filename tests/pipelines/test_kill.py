@@ -168,15 +168,17 @@ def test_asked_to_end(base: Installation, batches: list[Scans], tmp_path: Path, 
 def test_a_killed_worker_costs_nothing(base: Installation, batches: list[Scans], tmp_path: Path) -> None:
     """Its sheet is read again by another one, in the same run."""
     scans = batches[0]
-    here = copied(base, tmp_path)
-    process = ingest(here.data, scans.folder, scans.ledger)
-    assert process.stderr is not None and until_reading(process.stderr)
-    until = time.monotonic() + 20
-    while not (workers := _workers(process.pid)) and time.monotonic() < until:
-        time.sleep(0.02)
-    time.sleep(scans.tail / 2)
-    workers = _workers(process.pid)
-    assert workers
+    for part in (2, 4, 8, 16, 32):  # a machine that was slow when the unharmed run was timed may be quick now
+        here = copied(base, tmp_path / f"{part}")
+        process = ingest(here.data, scans.folder, scans.ledger)
+        assert process.stderr is not None and until_reading(process.stderr)
+        until = time.monotonic() + 20
+        while not _workers(process.pid) and time.monotonic() < until:
+            time.sleep(0.02)
+        time.sleep(scans.tail / part)
+        if workers := _workers(process.pid):
+            break
+        process.communicate(timeout=120)
     os.kill(workers[0], signal.SIGKILL)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
