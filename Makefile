@@ -78,7 +78,7 @@ imports: setup-dev
 
 # Every fault of docs/reliability.md, on all cores, for hours; `make test` runs a sample.
 faults: setup-dev
-	DAICHO_KILLS=50 DAICHO_FAULTS=8 DAICHO_ORDERS=300 $(BIN)/python -m pytest -n auto --dist load -rP tests/faults tests/pipelines/test_kill.py tests/records/test_crash.py
+	DAICHO_KILLS=50 DAICHO_FAULTS=8 DAICHO_ORDERS=300 $(BIN)/python -m pytest -n $(WORKERS) --dist load -rP tests/faults tests/pipelines/test_kill.py tests/records/test_crash.py
 
 # Builds what the tests' servers need (MinIO, versitygw, Elasticsearch), and rocfl, a judge of OCFL, outside the checkout, where it is missing.
 servers: setup-dev
