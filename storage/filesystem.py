@@ -73,7 +73,7 @@ def create_store(root: Path, store_id: str) -> None:
     """Lay out an empty store in `root` (made when absent); durable on return. `Conflict` (code `store.exists`) when
     one is there.
 
-    `store.json` comes last, so that a store cut short while it was laid out can simply be created again.
+    `store.json` comes last, and whole, so that a store cut short while it was laid out can simply be created again.
     """
     if (root / STORE_PLACE).exists():
         raise store_exists()
@@ -88,7 +88,11 @@ def create_store(root: Path, store_id: str) -> None:
                 group.write(root / place, data)
             group.sync()
         durable.flush_folder(root.parent)
-        durable.write_new(root / STORE_PLACE, description(store_id))
+        whole = root / "scratch" / secrets.token_hex(8)
+        durable.write_synced(whole, description(store_id))
+        if not durable.move_file(whole, root / STORE_PLACE, copy=True):  # also where a copy may lie: nobody uses it yet
+            raise store_exists()
+        durable.flush_folder(root)
 
 
 def open_store(root: Path) -> str:

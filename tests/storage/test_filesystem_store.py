@@ -399,6 +399,21 @@ def test_killed_at_every_step_of_a_seal(tmp_path: Path, one_by_one: bool, monkey
     assert {(1, 0), (2, 0), (2, 1), (3, 1)} <= seen
 
 
+def test_killed_at_every_step_of_laying_out(tmp_path: Path) -> None:
+    """A store is there whole or not at all: a description that is cut short would keep the next attempt out."""
+    point = 0
+    while True:
+        point += 1
+        root = tmp_path / str(point)
+        came = killed_at(point, lambda root=root: create_store(root, "s-1"))  # type: ignore[misc]
+        if not (root / "store.json").exists():
+            create_store(root, "s-1")
+        assert open_store(root) == "s-1"
+        if not came:
+            break
+    assert point > 10
+
+
 def test_killed_at_every_step_of_an_append(tmp_path: Path) -> None:
     point = 0
     while True:
