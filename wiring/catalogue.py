@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management import call_command
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection
 
 from core.settings import Settings
 from storage.durable import flush_folder
@@ -30,9 +30,22 @@ def django_database(settings: Settings) -> dict[str, Any]:
         "OPTIONS": {
             "timeout": 30,
             "transaction_mode": "IMMEDIATE",
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
+            "init_command": "PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
         },
     }
+
+
+def keep_log(*, connection: Any, **_: object) -> None:
+    """Have SQLite write ahead into a log, on a connection to the catalogue that was just made.
+
+    Asked here and read to its end: where Django asks, which reads no answer, an error of the disk would be lost.
+    """
+    if connection.vendor == "sqlite" and connection.alias == DEFAULT_DB_ALIAS:
+        try:
+            connection.connection.execute("PRAGMA journal_mode=WAL").fetchall()
+        except sqlite3.Error:
+            connection.close()
+            raise
 
 
 def check_server(settings: Settings) -> None:
